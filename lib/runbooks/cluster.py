@@ -1,0 +1,389 @@
+"""The only Kubernetes input and output: connect, list, dry run, apply, add to a list, access reviews.
+
+Paths are known and manifests are plain dicts, so the typed client classes, whose import costs more than a whole
+runbook's requests, are never touched. Errors of the client and answers of the server become this library's errors
+in one place (``_raise_for``).
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import urllib3
+import yaml
+from kubernetes import config
+from kubernetes.client import ApiClient, Configuration
+from kubernetes.client.exceptions import ApiException
+from kubernetes.config.config_exception import ConfigException
+from kubernetes.stream.ws_client import portforward_call
+
+from runbooks.errors import Conflict, ConnectionFailed, Forbidden, NotServed, ServerRefused
+from runbooks.kinds import Kind, ObjectRef
+from runbooks.manifests import Manifest
+from runbooks.plan import LIST_MANAGER, Desired, compare, list_patch
+from runbooks.rights import Right
+from runbooks.snapshot import Live, Read, Snapshot
+
+_TIMEOUT_S = (5, 60)  # to connect, to answer
+_PAGE = 500
+_LIST_ATTEMPTS = 20
+_APPLY, _JSON_PATCH, _JSON = "application/apply-patch+yaml", "application/json-patch+json", "application/json"
+
+
+@dataclass(frozen=True)
+class Written:
+    """What the server answered to a write.
+
+    Args:
+        live: the object as stored.
+        audit_id: the id under which the server's audit log holds the request.
+    """
+
+    live: Live
+    audit_id: str
+
+
+def connect(kubeconfig: str, context: str) -> Connection:
+    """A connection to the cluster that a kubeconfig context names; nothing is requested yet.
+
+    Args:
+        kubeconfig: path of the file, or empty for the usual one ($KUBECONFIG, else ~/.kube/config).
+        context: the context's name, or ``in-cluster`` for the ServiceAccount of the Pod that this runs in.
+
+    Raises:
+        ConnectionFailed: the file is missing or broken, or has no such context.
+    """
+    configuration = Configuration()
+    attempted = f"reading context {context} of {kubeconfig or 'the default kubeconfig'}"
+    try:
+        if context == "in-cluster":
+            config.load_incluster_config(client_configuration=configuration)
+        else:
+            _check_kubeconfig(kubeconfig, attempted)
+            config.load_kube_config(
+                config_file=kubeconfig or None,
+                context=context,
+                client_configuration=configuration,
+                persist_config=False,
+            )
+    except (ConfigException, yaml.YAMLError, OSError, TypeError, ValueError) as error:
+        said = " ".join(str(error).split())
+        raise ConnectionFailed(attempted, said, "oc config get-contexts lists the contexts that there are") from error
+    # a server that is away is said at once; one that is overloaded or restarting is asked again
+    configuration.retries = urllib3.Retry(
+        total=4, connect=1, read=1, status=3, backoff_factor=0.2, status_forcelist=(429, 503), allowed_methods=None
+    )
+    return Connection(ApiClient(configuration), context)
+
+
+def _check_kubeconfig(path: str, attempted: str) -> None:
+    if path and not Path(path).is_file():
+        raise ConnectionFailed(
+            attempted,
+            "it is not a file" if Path(path).exists() else "there is no such file",
+            "set kubeconfig to a file, for example ~/.kube/config",
+        )
+
+
+class Connection:
+    """A connection to one cluster; it counts the requests that it makes.
+
+    Args:
+        api: the configured client.
+        context: the kubeconfig context it was made from.
+    """
+
+    def __init__(self, api: ApiClient, context: str) -> None:
+        self._api = api
+        self.context = context
+        self.server: str = api.configuration.host
+        self.requests: Counter[str] = Counter()
+
+    # --- requests ------------------------------------------------------------------------------------------------
+
+    def _request(
+        self,
+        method: str,
+        path: str,
+        attempted: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: Any = None,
+        content_type: str = _JSON,
+    ) -> tuple[dict[str, Any], str]:
+        target = f"{path}?{urlencode(query)}" if query else path
+        self.requests[f"{method} dry run" if query and "dryRun" in query else method] += 1
+        # the client serialises JSON patches and JSON itself, other content types it wants as bytes
+        content = json.dumps(body).encode() if content_type == _APPLY else body
+        try:
+            _, url, headers, _, _ = self._api.param_serialize(
+                method, target, header_params={"Accept": _JSON}, auth_settings=["BearerToken"]
+            )
+            if body is not None:
+                headers["Content-Type"] = content_type
+            response = self._api.call_api(method, url, headers, content, _request_timeout=_TIMEOUT_S)
+            raw = response.read()
+        except (ApiException, urllib3.exceptions.HTTPError, OSError) as error:
+            raise _unreachable(self.server, attempted, error) from error
+        answer = _decode(raw, self.server, attempted)
+        audit_id = response.headers.get("Audit-Id", "")
+        if response.status >= 400:
+            _raise_for(response.status, answer, attempted, audit_id)
+        return answer, audit_id
+
+    def version(self) -> str:
+        """The API server's version, for example ``v1.27.4``.
+
+        Raises:
+            ConnectionFailed: the server cannot be reached or does not accept the credentials.
+        """
+        answer, _ = self._request("GET", "/version", f"connecting to {self.server}")
+        return str(answer.get("gitVersion", "unknown"))
+
+    def whoami(self) -> str:
+        """The user's name as the API server sees it; ``unknown`` on servers that cannot say (before 1.28)."""
+        path = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
+        body = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
+        try:
+            answer, _ = self._request("POST", path, "asking the server who we are", body=body)
+        except ServerRefused:
+            return "unknown"
+        return str(answer["status"]["userInfo"]["username"])
+
+    def may(self, right: Right) -> bool:
+        """Whether the account has a right (a SelfSubjectAccessReview)."""
+        resource, _, subresource = right.resource.partition("/")
+        attributes = {
+            "group": right.group,
+            "resource": resource,
+            "subresource": subresource,
+            "verb": right.verb,
+            "namespace": right.namespace,
+            "name": right.name,
+        }
+        body = {
+            "apiVersion": "authorization.k8s.io/v1",
+            "kind": "SelfSubjectAccessReview",
+            "spec": {"resourceAttributes": {key: value for key, value in attributes.items() if value}},
+        }
+        path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+        answer, _ = self._request("POST", path, f"asking whether we may {right}", body=body)
+        return bool(answer["status"]["allowed"])
+
+    # --- reading -------------------------------------------------------------------------------------------------
+
+    def get(self, kind: Kind, namespace: str, name: str) -> Live | None:
+        """One object, or None where there is none.
+
+        Raises:
+            NotServed: the server does not know the kind.
+            Forbidden: the account may not read it.
+        """
+        ref = ObjectRef(kind, namespace, name)
+        try:
+            live, _ = self._request("GET", kind.path(namespace, name), f"reading {ref}")
+        except NotServed:
+            return None
+        return live
+
+    def objects(self, kind: Kind, namespace: str = "", *, name: str = "", label_selector: str = "") -> Iterator[Live]:
+        """The objects of a kind, page by page.
+
+        Args:
+            kind: what to list.
+            namespace: one namespace, or empty for all.
+            name: only the object of this name.
+            label_selector: only objects with these labels.
+
+        Raises:
+            NotServed: the server does not know the kind.
+            Forbidden: the account may not list it.
+        """
+        query = {"limit": str(_PAGE)}
+        if name:
+            query["fieldSelector"] = f"metadata.name={name}"
+        if label_selector:
+            query["labelSelector"] = label_selector
+        attempted = f"listing {Read(kind, namespace, name)}"
+        while True:
+            answer, _ = self._request("GET", kind.path(namespace or None), attempted, query=query)
+            for item in answer.get("items") or []:
+                yield {"apiVersion": kind.api_version, "kind": kind.name, **item}
+            token = answer.get("metadata", {}).get("continue")
+            if not token:
+                return
+            query["continue"] = token
+
+    def survey(self, reads: Iterable[Read]) -> Snapshot:
+        """Everything that a runbook judges, read once.
+
+        A read that the server refuses is kept as such: what it means is for the judgement to say.
+        """
+        found: dict[Read, tuple[Live, ...]] = {}
+        refused: dict[Read, ServerRefused] = {}
+        for read in dict.fromkeys(reads):
+            try:
+                found[read] = tuple(self._read(read))
+            except ServerRefused as error:
+                refused[read] = error
+        return Snapshot(found, refused)
+
+    def _read(self, read: Read) -> Iterator[Live]:
+        try:
+            yield from self.objects(read.kind, read.namespace, name=read.name, label_selector=read.labels)
+        except Forbidden:
+            if not read.otherwise:
+                raise
+            for namespace in read.otherwise:
+                yield from self.objects(read.kind, namespace, name=read.name, label_selector=read.labels)
+
+    # --- writing -------------------------------------------------------------------------------------------------
+
+    def apply(
+        self, kind: Kind, manifest: Manifest, *, field_manager: str, force: bool = False, dry_run: bool = False
+    ) -> Written:
+        """Server-side apply of one manifest.
+
+        Args:
+            kind: the manifest's kind.
+            manifest: what to apply; see ``plan.applied_manifest`` for what guards it carries.
+            field_manager: under whose name.
+            force: take fields over from the managers that own them.
+            dry_run: ask for the server's opinion, store nothing.
+
+        Raises:
+            Conflict: other managers own fields, or the object appeared or vanished in between.
+            ServerRefused: validation or admission said no.
+        """
+        metadata = manifest["metadata"]
+        ref = ObjectRef(kind, metadata.get("namespace", ""), metadata["name"])
+        query = {"fieldManager": field_manager, "fieldValidation": "Strict"}
+        if force:
+            query["force"] = "true"
+        if dry_run:
+            query["dryRun"] = "All"
+        attempted = f"{'dry run of ' if dry_run else ''}applying {ref}"
+        path = kind.path(ref.namespace, ref.name)
+        return Written(*self._request("PATCH", path, attempted, query=query, body=manifest, content_type=_APPLY))
+
+    def add_to_lists(self, desired: Desired, *, dry_run: bool = False) -> list[Written]:
+        """Add what an object's shared lists lack, and take nothing out.
+
+        The patch holds the list as read and fails where it changed in between; then it is read again and tried
+        again, so that two writers at once lose nothing.
+
+        Raises:
+            Conflict: others kept changing the list.
+            ServerRefused: the object is gone, or validation or admission said no.
+        """
+        ref, written = desired.ref, []
+        query = {"fieldManager": LIST_MANAGER, "fieldValidation": "Strict"}
+        if dry_run:
+            query["dryRun"] = "All"
+        attempted = f"{'dry run of ' if dry_run else ''}adding to the lists of {ref}"
+        path = ref.kind.path(ref.namespace, ref.name)
+        for shared in desired.shared_lists:
+            for attempt in range(1, _LIST_ATTEMPTS + 1):
+                live, _ = self._request("GET", path, f"reading {ref}")
+                additions = [item for item in compare(desired, live).additions if item.shared == shared]
+                if not additions:
+                    break
+                patch = list_patch(additions[0], live)
+                try:
+                    answer = self._request("PATCH", path, attempted, query=query, body=patch, content_type=_JSON_PATCH)
+                except Conflict:
+                    if attempt == _LIST_ATTEMPTS:
+                        raise
+                    continue
+                written.append(Written(*answer))
+                break
+        return written
+
+    # --- a way to a Pod ------------------------------------------------------------------------------------------
+
+    def port_forward(self, namespace: str, pod: str, port: int) -> socket.socket:
+        """A socket to a port of a Pod, through the API server (``oc port-forward``).
+
+        Raises:
+            ConnectionFailed: the server does not allow it, or nothing can be reached there.
+        """
+        attempted = f"port-forward to Pod {namespace}/{pod} port {port}"
+        self.requests["CONNECT"] += 1
+        path = f"/api/v1/namespaces/{namespace}/pods/{pod}/portforward"
+        _, url, headers, _, _ = self._api.param_serialize("GET", path, auth_settings=["BearerToken"])
+        try:
+            forward = portforward_call(
+                self._api.configuration, "GET", url, query_params=[("ports", str(port))], headers=headers
+            )
+            return forward.socket(port)  # type: ignore[no-any-return]
+        except (ApiException, OSError, ValueError) as error:
+            said = " ".join(str(error).split())
+            raise ConnectionFailed(attempted, said, "the account needs create on pods/portforward") from error
+
+
+# --- errors, mapped once -----------------------------------------------------------------------------------------
+
+
+def _unreachable(server: str, attempted: str, error: Exception) -> ConnectionFailed:
+    reason = getattr(error, "reason", None) or error
+    said = " ".join(str(reason).split())
+    if "CERTIFICATE_VERIFY_FAILED" in said:
+        remedy = f"the kubeconfig's certificate-authority does not belong to {server}"
+    else:
+        remedy = f"check that {server} is up and that this machine may reach it (proxy, firewall, VPN)"
+    return ConnectionFailed(attempted, said, remedy)
+
+
+def _decode(raw: bytes, server: str, attempted: str) -> dict[str, Any]:
+    try:
+        answer = json.loads(raw or b"{}")
+    except ValueError as error:
+        start = raw[:60].decode(errors="replace").strip()
+        said = f"{server} did not answer in JSON but with {start!r}"
+        raise ConnectionFailed(attempted, said, "is this the address of an API server?") from error
+    if not isinstance(answer, dict):
+        raise ConnectionFailed(attempted, f"{server} answered {type(answer).__name__}", "is this an API server?")
+    return answer
+
+
+def _raise_for(status: int, answer: Mapping[str, Any], attempted: str, audit_id: str) -> None:
+    message = str(answer.get("message") or f"HTTP {status}")
+    if status == 401:
+        raise ConnectionFailed(
+            attempted, "the server does not accept the credentials (401): the token may have expired", "oc login again"
+        )
+    if status == 403:
+        raise Forbidden(
+            attempted, message, "runbooks list --rbac prints the roles that are needed", status=403, audit_id=audit_id
+        )
+    if status == 404:
+        raise NotServed(attempted, message, status=404, audit_id=audit_id)
+    # a JSON patch whose test failed is answered with 422 and no more than this
+    if status == 409 or (status == 422 and not (answer.get("details") or {}).get("causes")):
+        raise Conflict(attempted, message, status=status, causes=_causes(answer), audit_id=audit_id)
+    raise ServerRefused(attempted, message, _remedy(message), status=status, audit_id=audit_id)
+
+
+def _causes(answer: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    found = []
+    for cause in (answer.get("details") or {}).get("causes") or []:
+        # conflict with "kubectl-edit" using v1 at 2026-01-01T00:00:00Z
+        parts = str(cause.get("message", "")).split('"')
+        if cause.get("reason") == "FieldManagerConflict" and len(parts) > 1:
+            found.append((str(cause.get("field", "")).lstrip("."), parts[1]))
+    return tuple(found)
+
+
+def _remedy(message: str) -> str:
+    if "admission webhook" in message:
+        return "the cluster's own admission refused it; its words above say why"
+    if "field not declared in schema" in message or "strict decoding error" in message:
+        return "the cluster's CRD does not know this field: compare the operator's version with the supported ones"
+    return "its words above say why; nothing of this object was changed"

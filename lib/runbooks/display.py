@@ -1,0 +1,270 @@
+"""How results look: each as one structured value with a text twin and an HTML twin, pure.
+
+The structured value is what the command line, a record and the next program read; the twins are what a person reads,
+in a terminal, in JupyterLab or on paper, also where nothing of this project is installed. All words that a user
+meets outside of error messages are made here, in ``procedure`` and in ``preconditions``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+import yaml
+
+from runbooks.plan import Change, Operation, Plan
+from runbooks.procedure import Section, Step
+from runbooks.verdicts import Checked, Finding, Proof, Verdict
+
+MIME = "application/vnd.serverless-mesh-runbooks.v1+json"
+
+_SIGNS = {
+    Verdict.MET: "✓",
+    Verdict.WARNING: "!",
+    Verdict.WAITING: "…",
+    Verdict.NOT_MET: "✗",
+    Verdict.UNKNOWN: "?",
+    Proof.PROVEN: "✓",
+    Proof.FAILED: "✗",
+    Proof.UNKNOWN: "?",
+    Proof.UNPROVEN: "–",
+    Proof.SKIPPED: "–",
+    Operation.CREATE: "+",
+    Operation.UPDATE: "~",
+    Operation.UNCHANGED: "=",
+}
+_LONGEST_VALUE = 200
+
+
+@dataclass(frozen=True)
+class View:
+    """One result as a notebook's cell shows it.
+
+    Args:
+        kind: what it is: target, preconditions, desired, plan, applied, waited, proved, outcome.
+        data: the structured value, JSON only.
+        text: what a terminal shows.
+        html: what a browser shows.
+    """
+
+    kind: str
+    data: Mapping[str, Any]
+    text: str
+    html: str
+
+    def _repr_mimebundle_(self, **_: object) -> dict[str, Any]:
+        """What IPython stores as the cell's output (its documented hook)."""
+        return {MIME: {"view": self.kind, **self.data}, "text/html": self.html, "text/plain": self.text}
+
+    def __repr__(self) -> str:
+        return self.text
+
+
+def _table_text(rows: Sequence[Sequence[str]], indent: str = "") -> str:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]) - 1)] if rows else []
+    return "\n".join(
+        indent + "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[-1]]).rstrip()
+        for row in rows
+    )
+
+
+def _table_html(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table of cells that are HTML already."""
+    left = ' style="text-align:left;vertical-align:top"'
+    top = "".join(f"<th{left}>{escape(cell)}</th>" for cell in head)
+    body = "".join("<tr>" + "".join(f"<td{left}>{cell}</td>" for cell in row) + "</tr>" for row in rows)
+    return f"<table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _value(value: Any) -> str:
+    if value is None:
+        return "(none)"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {_value(part)}" for name, part in value.items())
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]}…"
+
+
+def _titled(title: str, body: str) -> str:
+    return f"<p><b>{escape(title)}</b></p>{body}"
+
+
+def note(kind: str, step: str, text: str) -> View:
+    """A sentence in place of a result, where there is nothing to do or nothing may be done."""
+    return View(kind, {"step": step, "note": text}, text, f"<p>{escape(text)}</p>")
+
+
+def target(section: Section, data: Mapping[str, Any]) -> View:
+    """Which cluster, as whom, in which mode; shown before anything else happens."""
+    rows = [(name.replace("_", " "), _value(value)) for name, value in data.items() if value not in ("", {}, None)]
+    title = f"Runbook {section.number}: {section.title}"
+    html = _table_html(("target", ""), [(escape(name), escape(value)) for name, value in rows])
+    return View("target", dict(data), f"{title}\n{_table_text(rows, '  ')}", _titled(title, html))
+
+
+def finding_dict(finding: Finding) -> dict[str, str]:
+    """A finding as JSON."""
+    return {
+        "title": finding.title,
+        "verdict": str(finding.verdict),
+        "said": finding.said,
+        "remedy": finding.remedy,
+        "see": finding.see,
+    }
+
+
+def preconditions(findings: Sequence[Finding]) -> View:
+    """Every precondition and how it came out."""
+    rows, html = [], []
+    for found in findings:
+        rows.append((f"{_SIGNS[found.verdict]} {found.verdict}", found.title, found.said))
+        if found.verdict is not Verdict.MET and found.remedy:
+            rows.append(("", "", f"what to do: {found.remedy}" + (f" (runbook {found.see})" if found.see else "")))
+        remedy = f"<br>What to do: {escape(found.remedy)}" if rows[-1][0] == "" else ""
+        cells = (f"{_SIGNS[found.verdict]} {found.verdict}", found.title, found.said)
+        html.append([escape(cells[0]), escape(cells[1]), escape(cells[2]) + remedy])
+    data = {"findings": [finding_dict(found) for found in findings]}
+    return View("preconditions", data, _table_text(rows), _table_html(("", "precondition", "found"), html))
+
+
+def desired(section: Section, manifests: Sequence[Mapping[str, Any]], files: Sequence[tuple[str, str]]) -> View:
+    """The objects as they will be sent, and where they differ from the documented text."""
+    documents = yaml.safe_dump_all(manifests, sort_keys=False, allow_unicode=True, width=110) if manifests else ""
+    lines = [f"# file {path}: {what}" for path, what in files]
+    text = "\n".join([*lines, documents.rstrip()])
+    errata = [f"{item.said} → {item.done} ({item.reason}; {item.basis})" for item in section.errata]
+    noted = "".join(f"\n# differs from the page: {erratum}" for erratum in errata)
+    listed = "".join(f"<li>{escape(erratum)}</li>" for erratum in errata)
+    html = f"<pre>{escape(text)}</pre><p>Differs from the page:</p><ul>{listed}</ul>"
+    head = "Nothing has been sent yet."
+    return View("desired", {"manifests": list(manifests)}, f"{head}\n{text}{noted}", _titled(head, html))
+
+
+def change_dict(change: Change) -> dict[str, Any]:
+    """A change as JSON."""
+    return {
+        "step": change.step,
+        "target": change.target,
+        "operation": str(change.operation),
+        "fields": [
+            {
+                "path": item.path,
+                "old": item.old,
+                "new": item.new,
+                "set_by": [{"manager": owner.manager, "since": owner.since} for owner in item.owners],
+            }
+            for item in change.fields
+        ],
+        "takes_over": [
+            {"path": path, "manager": owner.manager, "since": owner.since} for path, owner in change.takes_over
+        ],
+        "notes": list(change.notes),
+        "problems": list(change.problems),
+    }
+
+
+def _change_details(change: Change) -> list[str]:
+    lines = []
+    for item in change.fields:
+        by = ", ".join(f"{owner.manager} since {owner.since}" for owner in item.owners)
+        lines.append(f"{item.path}: {_value(item.old)} → {_value(item.new)}" + (f"  (set by {by})" if by else ""))
+    lines += [f"takes {path} over from {owner.manager} (since {owner.since})" for path, owner in change.takes_over]
+    lines += [f"note: {text}" for text in change.notes]
+    lines += [f"PROBLEM: {text}" for text in change.problems]
+    return lines
+
+
+def plan_dict(plan: Plan) -> dict[str, Any]:
+    """A plan as JSON."""
+    return {"digest": plan.digest, "changes": [change_dict(change) for change in plan.changes]}
+
+
+def plan(plan: Plan, mode: str) -> View:
+    """Everything that will change, field by field, with one digest."""
+    counts = {operation: sum(change.operation is operation for change in plan.changes) for operation in Operation}
+    count = f"{counts[Operation.CREATE]} to create, {counts[Operation.UPDATE]} to update, {counts[Operation.UNCHANGED]} unchanged"
+    rows, blocks, html = [], [], []
+    for change in plan.changes:
+        details = _change_details(change)
+        head = f"{_SIGNS[change.operation]} {change.operation}"
+        rows.append((head, change.step, change.target))
+        blocks.append("\n".join([f"{head}  {change.target}  [{change.step}]", *(f"      {line}" for line in details)]))
+        listed = "".join(f"<li>{escape(line)}</li>" for line in details)
+        folded = f"<details><summary>{len(details)} fields</summary><ul>{listed}</ul></details>" if details else ""
+        html.append((escape(head), escape(change.step), escape(change.target) + folded))
+    words = {
+        "plan": "Nothing is changed in this mode.",
+        "verify": "Nothing is changed in this mode; every difference is drift.",
+        "apply": "The cells below make these changes, and no others.",
+    }
+    foot = f"{count}. {words[mode]}"
+    text = "\n".join([*blocks, foot, plan.digest])
+    page = f"{_table_html(('', 'step', 'object'), html)}<p>{escape(foot)}<br><code>{plan.digest}</code></p>"
+    return View("plan", plan_dict(plan), text, page)
+
+
+def applied(step: Step, written: Sequence[Mapping[str, Any]]) -> View:
+    """What one step wrote, with the server's audit ids."""
+    if not written:
+        return note("applied", step.id, "Nothing to change: everything is as planned already.")
+    rows = [(entry["operation"], entry["target"], entry.get("audit_id", "")) for entry in written]
+    html = _table_html(("", "object", "audit id"), [tuple(map(escape, row)) for row in rows])
+    return View("applied", {"step": step.id, "written": list(written)}, _table_text(rows), html)
+
+
+def waited(step: Step, entries: Sequence[Mapping[str, Any]]) -> View:
+    """What was waited for, and how long."""
+    if not entries:
+        return note("waited", step.id, "Nothing to wait for.")
+    rows = [(f"{_SIGNS[Proof.PROVEN if e['ready'] else Proof.FAILED]} {e['target']}", e["said"]) for e in entries]
+    html = _table_html(("object", ""), [tuple(map(escape, row)) for row in rows])
+    return View("waited", {"step": step.id, "objects": list(entries)}, _table_text(rows), html)
+
+
+def checked_dict(check: Checked) -> dict[str, str]:
+    """A checked effect as JSON."""
+    return {
+        "title": check.title,
+        "proof": str(check.proof),
+        "expected": check.expected,
+        "observed": check.observed,
+        "way": check.way,
+        "remedy": check.remedy,
+    }
+
+
+def proved(step: Step, checked: Sequence[Checked]) -> View:
+    """The effects of a step: what was expected, what was seen, and by which path."""
+    if not checked:
+        return note("proved", step.id, "This step has no effect of its own to prove.")
+    lines, html = [], []
+    for check in checked:
+        lines.append(f"{_SIGNS[check.proof]} {check.title}: {check.proof}")
+        facts = [("expected", check.expected), ("observed", check.observed), ("way", check.way)]
+        if check.proof is not Proof.PROVEN and check.remedy:
+            facts.append(("what to do", check.remedy))
+        lines.append(_table_text([fact for fact in facts if fact[1]], "    "))
+        cell = "<br>".join(f"{name}: {escape(text)}" for name, text in facts if text)
+        html.append((f"{_SIGNS[check.proof]} {escape(check.proof)}", escape(check.title), cell))
+    data = {"step": step.id, "checks": [checked_dict(check) for check in checked]}
+    return View("proved", data, "\n".join(lines), _table_html(("", "effect", ""), html))
+
+
+def failure(kind: str, step: str, lines: Sequence[str]) -> View:
+    """Why a step could not be carried out, in the words of the error."""
+    text = "\n".join(lines)
+    html = f'<div style="border-left:4px solid #c00;padding-left:0.6em"><pre>{escape(text)}</pre></div>'
+    return View(kind, {"step": step, "failure": list(lines)}, f"✗ {text}", html)
+
+
+def outcome(data: Mapping[str, Any]) -> View:
+    """The one structured result of a run."""
+    rows = [("outcome", str(data["outcome"])), ("because", str(data["reason"])), ("mode", str(data["mode"]))]
+    if digest := data.get("plan", {}).get("digest"):
+        rows.append(("plan", digest))
+    rows.append(("requests", ", ".join(f"{count} {verb}" for verb, count in data["requests"].items())))
+    html = _table_html(("runbook", escape(str(data["section"]))), [tuple(map(escape, row)) for row in rows])
+    return View("outcome", data, _table_text(rows), html)

@@ -1,0 +1,429 @@
+"""The typed parameters of each runbook.
+
+One schema feeds everything: the check before anything is read, the notebook's ``parameters`` cell, the command
+line's ``-p``, and the reference table in the documentation. A value is accepted as it was typed or refused; nothing
+is coerced, because YAML reads ``1.30`` as a number and ``no`` as false, and a wrong guess changes a cluster.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, get_args, get_origin
+
+import yaml
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic.fields import FieldInfo
+
+from runbooks.errors import ParameterError
+
+# What an interactive kernel binds before the first cell; everything else in the first cell's globals() is a parameter.
+_KERNEL_NAMES = frozenset({"In", "Out", "get_ipython", "exit", "quit", "open"})
+_PLACEHOLDER = re.compile(r"<[^<>]*>")
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\u200b-\u200f\u202a-\u202e\u2066-\u2069\ufeff]")
+_VARIABLE = re.compile(r"\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\}")
+_LABEL = r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
+_VERSION = r"\d+\.\d+(\.\d+)?"
+
+
+def _printable(text: str) -> str:
+    if found := _CONTROL.search(text):
+        raise ValueError(f"holds the invisible character U+{ord(found.group()):04X}")
+    return text
+
+
+def _no_placeholder(text: str) -> str:
+    if found := _PLACEHOLDER.search(_printable(text)):
+        raise ValueError(f"still holds the placeholder {found.group()} of the documented text")
+    return text
+
+
+def _expand(text: str) -> str:
+    """An absolute path, with ``~``, ``${NAME}`` and ``${NAME:-default}`` expanded.
+
+    A relative path is refused because papermill, cron and JupyterLab each start in a different folder.
+    """
+    if not _no_placeholder(text):
+        return text
+
+    def value(found: re.Match[str]) -> str:
+        name, default = found["name"], found["default"]
+        # as in a shell, :- also replaces an empty value
+        if default is not None:
+            return os.environ.get(name) or default
+        if name not in os.environ:
+            raise ValueError(f"names the environment variable {name}, which is not set")
+        return os.environ[name]
+
+    path = Path(_VARIABLE.sub(value, text)).expanduser()
+    if not path.is_absolute():
+        raise ValueError(f"is a relative path; write {path.absolute()}")
+    return str(path)
+
+
+def _trust_anchor(text: str) -> str:
+    return text if text == "system" else _expand(text)
+
+
+def _unique(names: list[str]) -> list[str]:
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise ValueError(f"names {', '.join(repeated)} more than once")
+    return names
+
+
+Text = Annotated[str, AfterValidator(_no_placeholder)]
+FreeText = Annotated[str, AfterValidator(lambda text: text)]
+PathText = Annotated[str, AfterValidator(_expand)]
+Name = Annotated[Text, StringConstraints(pattern=rf"^{_LABEL}$")]
+DottedName = Annotated[Text, StringConstraints(pattern=rf"^{_LABEL}(\.{_LABEL})*$", max_length=253)]
+Domain = Annotated[Text, StringConstraints(pattern=rf"^({_LABEL}(\.{_LABEL})+)?$", max_length=251)]
+Version = Annotated[Text, StringConstraints(pattern=rf"^({_VERSION})?$")]
+Names = Annotated[list[Name], AfterValidator(_unique)]
+
+
+class Parameters(BaseModel):
+    """What every runbook takes; an environment's ``cluster.yaml`` sets these once for all of them."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    section: ClassVar[str] = ""
+
+    mode: Literal["verify", "plan", "apply"] = Field(
+        "plan", description="verify (reads only), plan (shows what would change) or apply (changes it, then proves it)"
+    )
+    context: Text = Field(
+        "", description="kubeconfig context of the cluster to change, or in-cluster", examples=["admin@prod-a"]
+    )
+    kubeconfig: PathText = Field(
+        "", description="kubeconfig file; empty: $KUBECONFIG, else ~/.kube/config", examples=["~/.kube/config"]
+    )
+    api_server: Text = Field(
+        "",
+        description="the API server that must answer; empty: not checked",
+        examples=["https://api.prod-a.example.com:6443"],
+    )
+    cluster_id: Text = Field(
+        "",
+        description="the cluster id that must answer (oc get clusterversion); empty: not checked",
+        examples=["5b9c3c6e-7f0f-4f0e-8d5e-0f5c1f1f2a3b"],
+    )
+    ingress: Literal["istio", "kourier"] = Field(
+        "istio", description="the ingress of Knative Serving on this cluster: istio (6.4.3) or kourier (6.4.5)"
+    )
+    mesh_namespace: Name = Field(
+        "istio-system", description="namespace of the ServiceMeshControlPlane", examples=["istio-system"]
+    )
+    mtls: Literal["any", "required"] = Field(
+        "any", description="required: stop unless the control plane has mTLS switched on"
+    )
+    ingress_domain: Domain = Field(
+        "",
+        description="domain that the wildcard certificate covers; empty: the cluster's ingress domain",
+        examples=["apps.openshift.example.com"],
+    )
+    certificate_secret: DottedName = Field(
+        "wildcard-certs",
+        description="TLS Secret of the ingress gateway, in the mesh namespace",
+        examples=["wildcard-certs"],
+    )
+    certificates_dir: PathText = Field(
+        "",
+        description="folder of root.crt, root.key, wildcard.crt and wildcard.key",
+        examples=["~/certificates/prod-a"],
+    )
+    trust_anchor: Annotated[str, AfterValidator(_trust_anchor)] = Field(
+        "",
+        description="CA file that clients trust, or system; empty: root.crt in certificates_dir",
+        examples=["/etc/pki/example-ca.crt"],
+    )
+    ingress_address: Annotated[Text, StringConstraints(pattern=r"^([^\s:]+:\d{1,5})?$")] = Field(
+        "",
+        description="HOST:PORT to connect to instead of what DNS says (curl --connect-to); empty: DNS",
+        examples=["192.0.2.10:443"],
+    )
+    serverless_version: Version = Field(
+        "",
+        description="version of OpenShift Serverless, in quotes; only where it cannot be read from the cluster",
+        examples=["1.30"],
+    )
+    mesh_version: Version = Field(
+        "",
+        description="version of OpenShift Service Mesh, in quotes; only where it cannot be read from the cluster",
+        examples=["2.3"],
+    )
+    take_over: list[Text] = Field(
+        ["kubectl-edit", "kubectl-patch", "kubectl-client-side-apply", "kubectl-create", "oc", "Mozilla"],
+        description="field managers whose values a runbook may replace; it stops for all others",
+    )
+    strict_documentation: bool = Field(
+        False, description="true: use nothing that the Red Hat documentation does not mention"
+    )
+    timeout_s: Annotated[int, Field(ge=1, le=86400)] = Field(600, description="longest wait for each step, in seconds")
+    change_ticket: Text = Field("", description="number of the approved change", examples=["CHG0031337"])
+    reason: FreeText = Field("", description="why this is done, in your own words; kept in the record")
+    require_change_ticket: bool = Field(False, description="true: apply wants a change_ticket")
+    require_reason: bool = Field(False, description="true: apply wants a reason")
+    preceded_by: list[Text] = Field(
+        [], description="sections that the same call runs before this one; runbooks run sets it"
+    )
+
+
+class CreateIngressCertificates(Parameters):
+    """What 6.4.2 takes besides."""
+
+    section: ClassVar[str] = "6.4.2"
+
+    certificate_source: Literal["create", "files", "secret", "request"] = Field(
+        "create",
+        description="create: own root; files: key_file and chain_file; secret: use the existing Secret; "
+        "request: make a CSR for your CA",
+    )
+    key_file: PathText = Field("", description="files: the private key, PEM", examples=["~/wildcard.key"])
+    chain_file: PathText = Field(
+        "", description="files and request: the certificate chain, leaf first, PEM", examples=["~/wildcard-chain.crt"]
+    )
+    organization: Text = Field("Example Inc.", description="O of the certificates' subjects")
+    root_common_name: Text = Field("example.com", description="CN of the root's subject")
+    root_valid_days: Annotated[int, Field(ge=1, le=36500)] = Field(365, description="validity of a new root, in days")
+    valid_days: Annotated[int, Field(ge=1, le=3650)] = Field(
+        365, description="validity of a new wildcard certificate, in days; never beyond its root"
+    )
+    renew_before_days: Annotated[int, Field(ge=0, le=3650)] = Field(
+        30, description="renew a certificate that ends in fewer days"
+    )
+
+
+class IntegrateServiceMesh(Parameters):
+    """What 6.4.3 takes besides."""
+
+    section: ClassVar[str] = "6.4.3"
+
+    members: Names = Field(
+        ["default"],
+        description="application namespaces to add to the mesh; knative-serving always joins them",
+        min_length=1,
+        examples=[["shop", "billing"]],
+    )
+    local_gateway: Literal["http", "https"] = Field(
+        "http", description="variant of knative-local-gateway; https is documented but breaks cluster-local traffic"
+    )
+    service_name: Name = Field("hello", description="name of the Knative Service that proves the integration")
+    service_namespace: Name = Field("default", description="its namespace; must be one of the members")
+    service_image: Annotated[Text, StringConstraints(pattern=r"^[^\s]+$")] = Field(
+        "quay.io/openshift-knative/helloworld-go:latest",
+        description="its container image",
+    )
+    expected_body: FreeText = Field("Hello Openshift!", description="text that its answer must contain")
+
+
+PARAMETERS: dict[str, type[Parameters]] = {
+    model.section: model for model in (CreateIngressCertificates, IntegrateServiceMesh)
+}
+
+
+# --- checking ----------------------------------------------------------------------------------------------------
+
+_WANTED = {str: "text", int: "a whole number", bool: "true or false", list: "a list of names"}
+_GIVEN = {str: "text", int: "a number", float: "a number", bool: "true or false", list: "a list", dict: "a mapping"}
+
+
+def _plain_type(field: FieldInfo) -> type:
+    annotation = field.annotation
+    while get_origin(annotation) is Annotated:
+        annotation = get_args(annotation)[0]
+    origin = get_origin(annotation)
+    if origin is Literal:
+        return str
+    plain = origin or annotation
+    assert isinstance(plain, type)
+    return plain
+
+
+def allowed_values(field: FieldInfo) -> tuple[str, ...]:
+    """The values of a parameter that is a choice; empty for all others."""
+    return get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
+
+
+def wanted(field: FieldInfo) -> str:
+    """What a parameter wants, in words: its allowed values, or its type."""
+    if allowed := allowed_values(field):
+        return "one of " + ", ".join(allowed)
+    return _WANTED[_plain_type(field)]
+
+
+def example(field: FieldInfo) -> Any:
+    """A value that the parameter accepts."""
+    if field.examples:
+        return field.examples[0]
+    return field.default if field.default not in ("", []) else (allowed_values(field) or ("…",))[0]
+
+
+def _said(name: str, field: FieldInfo, value: object, reason: str) -> str:
+    shown = f"{value!r} is {_GIVEN.get(type(value), type(value).__name__)}"
+    if type(value) is float and _plain_type(field) is str:
+        shown += " (YAML reads 1.30 as the number 1.3: put it in quotes)"
+    what = reason or f"{shown}; wanted {wanted(field)}"
+    return f"{name}: {what}, for example {example(field)!r}"
+
+
+def _problem(model: type[Parameters], error: Mapping[str, Any]) -> str:
+    name = str(error["loc"][0])
+    field, value = model.model_fields[name], error["input"]
+    kind = error["type"]
+    if kind == "value_error":
+        return f"{name}: {value!r} {error['ctx']['error']}"
+    if kind == "string_pattern_mismatch":
+        return _said(name, field, value, f"{value!r} is not valid here")
+    if kind in ("too_short", "greater_than_equal", "less_than_equal", "string_too_long"):
+        return _said(name, field, value, f"{value!r}: {error['msg'].lower()}")
+    if len(error["loc"]) > 1:
+        return f"{name}: item {error['loc'][1]} ({value!r}) is not text"
+    return _said(name, field, value, "")
+
+
+def unknown(names: Iterable[str], model: type[Parameters]) -> list[str]:
+    """One sentence for each name that the runbook has no parameter for, with the nearest one it has."""
+    found = []
+    for name in names:
+        if name not in model.model_fields:
+            near = difflib.get_close_matches(name, model.model_fields, n=1)
+            found.append(f"{name}: runbook {model.section} has no such parameter" + (f"; {near[0]}?" if near else ""))
+    return found
+
+
+def check(model: type[Parameters], values: Mapping[str, object]) -> Parameters:
+    """The typed parameters.
+
+    Args:
+        model: the runbook's schema.
+        values: names and values as given.
+
+    Raises:
+        ParameterError: a name is unknown, or a value is missing, of the wrong type, or not usable. It names all of
+            them at once.
+    """
+    found = unknown(values, model)
+    try:
+        parameters = model.model_validate({name: values[name] for name in values if name in model.model_fields})
+    except ValidationError as error:
+        found += [_problem(model, dict(item)) for item in error.errors()]
+    else:
+        found += _missing(parameters)
+    if found:
+        raise ParameterError(
+            f"reading the parameters of runbook {model.section}", "; ".join(found), "correct them; nothing was changed"
+        )
+    return parameters
+
+
+def _missing(parameters: Parameters) -> list[str]:
+    found = []
+    if not parameters.context:
+        found.append("context: missing; wanted a kubeconfig context or in-cluster, for example 'admin@prod-a'")
+    if parameters.mode == "apply":
+        for name in ("change_ticket", "reason"):
+            if getattr(parameters, f"require_{name}") and not getattr(parameters, name).strip():
+                found.append(f"{name}: missing; this environment wants one before anything is applied")
+    if isinstance(parameters, IntegrateServiceMesh) and parameters.service_namespace not in parameters.members:
+        found.append(f"service_namespace: {parameters.service_namespace!r} is not one of the members")
+    if isinstance(parameters, CreateIngressCertificates):
+        found += _missing_files(parameters)
+    return found
+
+
+def _missing_files(parameters: CreateIngressCertificates) -> list[str]:
+    source, found = parameters.certificate_source, []
+    if source == "files":
+        for name in ("key_file", "chain_file"):
+            if not getattr(parameters, name):
+                found.append(f"{name}: missing; certificate_source files wants one")
+    if source in ("create", "request") and not parameters.certificates_dir:
+        found.append(f"certificates_dir: missing; certificate_source {source} keeps its files there")
+    return found
+
+
+def from_globals(model: type[Parameters], given: Mapping[str, object]) -> Parameters:
+    """The typed parameters out of a notebook's ``globals()``.
+
+    In a fresh kernel every name that the notebook binds before its first import is a parameter, so a misspelt one,
+    which papermill only warns about, is found. When cells are run again the kernel holds other names too, and only
+    the declared ones are read.
+
+    Raises:
+        ParameterError: see ``check``.
+    """
+    names = [name for name in given if not name.startswith("_") and name not in _KERNEL_NAMES]
+    if "open_runbook" in given:
+        names = [name for name in names if name in model.model_fields]
+    return check(model, {name: given[name] for name in names})
+
+
+# --- reading -----------------------------------------------------------------------------------------------------
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """YAML in which a key that is given twice is an error, not a silent choice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key!r} is there twice", key_node.start_mark
+                )
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def read_file(path: Path) -> dict[str, Any]:
+    """The names and values of one parameters file.
+
+    Raises:
+        ParameterError: the file is missing, unreadable, not UTF-8, not YAML, or not a mapping.
+    """
+    attempted = f"reading the parameters file {path}"
+    try:
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeys)  # noqa: S506 a SafeLoader
+    except FileNotFoundError as error:
+        raise ParameterError(attempted, "there is no such file", "see parameters/example for what it holds") from error
+    except OSError as error:
+        raise ParameterError(attempted, error.strerror or str(error), "give a readable file") from error
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ParameterError(attempted, " ".join(str(error).split()), "write it as YAML in UTF-8") from error
+    if content is None:
+        return {}
+    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
+        raise ParameterError(attempted, "it holds no mapping of names to values", "write lines of the form NAME: VALUE")
+    return content
+
+
+def from_text(model: type[Parameters], name: str, text: str) -> object:
+    """The value that a person typed for one parameter on the command line.
+
+    Text stays as typed; numbers, true or false and lists are read for parameters that want them.
+    """
+    plain = _plain_type(model.model_fields[name])
+    if plain is str:
+        return text
+    if plain is list and not text.lstrip().startswith("["):
+        return [part.strip() for part in text.split(",") if part.strip()]
+    try:
+        return yaml.load(text, Loader=_UniqueKeys)  # noqa: S506 a SafeLoader
+    except yaml.YAMLError:
+        return text
+
+
+def cell_source(model: type[Parameters]) -> str:
+    """The ``parameters`` cell of the runbook: one line for each parameter, with its default and its help."""
+    lines = []
+    for name, field in model.model_fields.items():
+        allowed = allowed_values(field)
+        words = field.description or ""
+        help_text = words if all(value in words for value in allowed) else f"{', '.join(allowed)}: {words}"
+        default = repr(field.default).replace("'", '"')
+        lines.append(f"{name}: {_plain_type(field).__name__} = {default}  # {help_text}")
+    return "\n".join(lines)

@@ -1,0 +1,489 @@
+"""What a runbook would change: pure comparison of what is wanted, what is there, and what the server answers.
+
+One comparison serves verify and plan. What was sent must be in the live object (the server may have added
+defaults); where it is not, that field is a change. Lists that other teams share only ever grow.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Any
+
+from runbooks import certificates
+from runbooks.errors import CertificateError
+from runbooks.kinds import SECRET, ObjectRef, kind_of
+from runbooks.manifests import Manifest
+from runbooks.ownership import Owner, Path, owners
+
+DIGEST_PREFIX = "plan-sha256:"  # so that no tool takes a digest for a number
+LIST_MANAGER = "runbooks-lists"
+
+
+class Operation(StrEnum):
+    """What happens to one object or file."""
+
+    CREATE = "create"
+    UPDATE = "update"
+    UNCHANGED = "unchanged"
+
+
+@dataclass(frozen=True)
+class SharedList:
+    """A list that other teams write to as well, so entries are only ever added.
+
+    Args:
+        path: where it lies in the object.
+        key: the field by which an entry is recognised, or None for a list of plain values.
+    """
+
+    path: tuple[str, ...]
+    key: str | None = None
+
+
+@dataclass(frozen=True)
+class Desired:
+    """One object as a step wants it.
+
+    Args:
+        manifest: what is sent.
+        shared_lists: the parts of it that are only added to.
+        amend: the object is somebody else's and is never created.
+        shown: by field path, what a plan shows instead of a value that is secret or not known yet.
+        brought_by: the kind of object whose operator brings this one's CRD, where that may happen in the same run.
+    """
+
+    manifest: Manifest
+    shared_lists: tuple[SharedList, ...] = ()
+    amend: bool = False
+    shown: Mapping[str, Any] = field(default_factory=dict)
+    brought_by: str = ""
+
+    @property
+    def ref(self) -> ObjectRef:
+        """Which object it is."""
+        metadata = self.manifest["metadata"]
+        return ObjectRef(kind_of(self.manifest), metadata.get("namespace", ""), metadata["name"])
+
+
+@dataclass(frozen=True)
+class DesiredFile:
+    """One file as a step wants it.
+
+    Args:
+        path: absolute path.
+        content: the bytes, or None where the file stays as it is.
+        shown: what a plan shows of the content.
+        exists: whether there is such a file now.
+    """
+
+    path: str
+    content: bytes | None
+    shown: Any
+    exists: bool
+
+
+@dataclass(frozen=True)
+class FieldChange:
+    """One field of one object.
+
+    Args:
+        path: as a person reads it, for example ``spec.servers[0].tls.credentialName``.
+        old: the value now; None where there is none.
+        new: the value wanted.
+        owners: the field managers that set the old value.
+    """
+
+    path: str
+    old: Any
+    new: Any
+    owners: tuple[Owner, ...] = ()
+
+
+@dataclass(frozen=True)
+class Change:
+    """What one step does to one object or file.
+
+    Args:
+        step: the step's id.
+        target: the object or file, as a person reads it.
+        identity: the object or file, as the digest has it; no paths of this machine.
+        operation: create, update or unchanged.
+        fields: every field that changes.
+        takes_over: field and owner, where a value that another manager set is replaced by force.
+        notes: what a reader should know.
+        rewritten: the fields whose values the server's admission rewrites.
+        problems: why it cannot be applied.
+    """
+
+    step: str
+    target: str
+    identity: tuple[str, ...]
+    operation: Operation
+    fields: tuple[FieldChange, ...] = ()
+    takes_over: tuple[tuple[str, Owner], ...] = ()
+    notes: tuple[str, ...] = ()
+    rewritten: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
+
+    def digests(self) -> list[str]:
+        """One digest for each field: identity, field, old and new value."""
+        if self.operation is Operation.UNCHANGED:
+            return []
+        return [_sha256([*self.identity, change.path, change.old, change.new]) for change in self.fields]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Every change of a runbook, computed before the first one is made."""
+
+    changes: tuple[Change, ...]
+
+    @property
+    def pending(self) -> tuple[Change, ...]:
+        """The changes that change something."""
+        return tuple(change for change in self.changes if change.operation is not Operation.UNCHANGED)
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """Why the plan cannot be applied; empty where it can."""
+        return tuple(f"{change.target}: {problem}" for change in self.changes for problem in change.problems)
+
+    def digests(self) -> frozenset[str]:
+        """The digests of the single field changes."""
+        return frozenset(digest for change in self.changes for digest in change.digests())
+
+    @property
+    def digest(self) -> str:
+        """One digest over the sorted digests of all field changes."""
+        return DIGEST_PREFIX + _sha256(sorted(self.digests()))
+
+    def of_step(self, step: str) -> tuple[Change, ...]:
+        """The changes of one step."""
+        return tuple(change for change in self.changes if change.step == step)
+
+
+def _sha256(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def show_path(path: Path) -> str:
+    """A path as a person reads it; keys with dots or slashes stand in brackets."""
+    text = ""
+    for step in path:
+        if isinstance(step, int) or "." in step or "/" in step:
+            text += f"[{step}]"
+        else:
+            text += f".{step}" if text else step
+    return text
+
+
+# --- comparing ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Addition:
+    """Entries that are missing from a shared list.
+
+    Args:
+        shared: which list.
+        entries: whole entries to append.
+        amended: position of an existing entry of the same key, and the fields it lacks.
+    """
+
+    shared: SharedList
+    entries: tuple[Any, ...] = ()
+    amended: tuple[tuple[int, tuple[tuple[Path, Any], ...]], ...] = ()
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How a live object falls short of the desired one.
+
+    Args:
+        operation: what is to be done.
+        leaves: path, old and new value of each field outside shared lists.
+        additions: what the shared lists lack.
+    """
+
+    operation: Operation
+    leaves: tuple[tuple[Path, Any, Any], ...]
+    additions: tuple[Addition, ...]
+
+
+def _walk(wanted: Any, live: Any, path: Path, skip: frozenset[Path]) -> Iterable[tuple[Path, Any, Any]]:
+    if path in skip:
+        return
+    if isinstance(wanted, Mapping) and wanted:
+        below = live if isinstance(live, Mapping) else {}
+        for key, value in wanted.items():
+            yield from _walk(value, below.get(key), (*path, key), skip)
+    elif isinstance(wanted, list) and isinstance(live, list) and len(wanted) == len(live):
+        for position, (value, there) in enumerate(zip(wanted, live, strict=True)):
+            yield from _walk(value, there, (*path, position), skip)
+    elif type(wanted) is not type(live) or wanted != live:
+        yield path, live, wanted
+
+
+def _content(manifest: Mapping[str, Any]) -> Manifest:
+    """A manifest without the parts that only address it."""
+    content = {key: value for key, value in manifest.items() if key not in ("apiVersion", "kind", "metadata")}
+    metadata = {k: v for k, v in manifest["metadata"].items() if k in ("labels", "annotations")}
+    return {"metadata": metadata, **content} if metadata else content
+
+
+def at(value: Any, path: Path) -> Any:
+    """The value at a path, or None where there is none."""
+    for step in path:
+        if isinstance(step, str) and isinstance(value, Mapping):
+            value = value.get(step)
+        elif isinstance(step, int) and isinstance(value, list) and step < len(value):
+            value = value[step]
+        else:
+            return None
+    return value
+
+
+def _missing_entries(shared: SharedList, wanted: list[Any], live: list[Any]) -> Addition | None:
+    if shared.key is None:
+        entries = tuple(value for value in wanted if value not in live)
+        return Addition(shared, entries) if entries else None
+    positions = {entry.get(shared.key): position for position, entry in enumerate(live)}
+    new, amended = [], []
+    for entry in wanted:
+        position = positions.get(entry[shared.key])
+        if position is None:
+            new.append(entry)
+        elif lacks := tuple((p, value) for p, _, value in _walk(entry, live[position], (), frozenset())):
+            amended.append((position, lacks))
+    return Addition(shared, tuple(new), tuple(amended)) if new or amended else None
+
+
+def compare(desired: Desired, live: Mapping[str, Any] | None) -> Difference:
+    """How the live object falls short of the desired one; None stands for an object that does not exist.
+
+    Entries of shared lists are additions in a new object too, so that a plan reads the same, and has the same
+    digest, whether this run creates the object or another one just did.
+    """
+    content = _content(desired.manifest)
+    skip = frozenset(shared.path for shared in desired.shared_lists)
+    leaves = tuple(_walk(content, live, (), skip))
+    additions = tuple(
+        addition
+        for shared in desired.shared_lists
+        if (addition := _missing_entries(shared, at(content, shared.path), at(live, shared.path) or []))
+    )
+    if live is None:
+        return Difference(Operation.CREATE, leaves, additions)
+    return Difference(Operation.UPDATE if leaves or additions else Operation.UNCHANGED, leaves, additions)
+
+
+def change_of(step: str, desired: Desired, live: Mapping[str, Any] | None, difference: Difference) -> Change:
+    """The difference as a plan shows it, secret values masked."""
+    fields = []
+    for path, old, new in difference.leaves:
+        name = show_path(path)
+        fields.append(
+            FieldChange(
+                name,
+                masked(desired.ref, path, old),
+                desired.shown.get(name, masked(desired.ref, path, new)),
+                owners(live, path) if live and old is not None else (),
+            )
+        )
+    for addition in difference.additions:
+        fields += _added_fields(addition, live or {})
+    ref = desired.ref
+    identity = (ref.kind.api_version, ref.kind.name, ref.namespace, ref.name)
+    return Change(step, str(ref), identity, difference.operation, tuple(fields))
+
+
+def _added_fields(addition: Addition, live: Mapping[str, Any]) -> Iterable[FieldChange]:
+    path = addition.shared.path
+    for entry in addition.entries:
+        yield FieldChange(f"{show_path(path)}[+]", None, entry)
+    for position, lacks in addition.amended:
+        name = at(live, (*path, position, addition.shared.key or ""))
+        for below, value in lacks:
+            old = at(live, (*path, position, *below))
+            yield FieldChange(f"{show_path(path)}[{name}]{_joined(below)}", old, value, owners(live, path))
+
+
+def _joined(path: Path) -> str:
+    text = show_path(path)
+    return text if text.startswith("[") else f".{text}"
+
+
+def change_of_file(step: str, desired: DesiredFile) -> Change:
+    """What happens to a file; its content is shown, never its bytes."""
+    if desired.content is None:
+        operation, fields = Operation.UNCHANGED, []
+    else:
+        operation = Operation.UPDATE if desired.exists else Operation.CREATE
+        fields = [FieldChange("content", "the present file" if desired.exists else None, desired.shown)]
+    name = desired.path.rsplit("/", 1)[-1]
+    return Change(step, f"File {desired.path}", ("", "File", "", name), operation, tuple(fields))
+
+
+def masked(ref: ObjectRef, path: Path, value: Any) -> Any:
+    """A value as it may be shown: of a Secret's data, what a certificate says of itself and nothing else."""
+    if ref.kind != SECRET or path[:1] not in (("data",), ("stringData",)) or value is None:
+        return value
+    if path[1:] == ("tls.crt",):
+        return shown_chain(base64.b64decode(value), str(ref))
+    return "‹secret›"
+
+
+def shown_chain(pem: bytes, origin: str) -> Any:
+    """What a plan shows of an existing certificate: its subject, names, issuer and fingerprint."""
+    try:
+        facts = certificates.describe(certificates.load_chain(pem, origin)[0])
+    except CertificateError:
+        return "‹not a certificate›"
+    return {
+        "subject": facts.subject,
+        "dns_names": list(facts.dns_names),
+        "issuer": facts.issuer,
+        "fingerprint": facts.fingerprint,
+    }
+
+
+# --- the server's opinion ----------------------------------------------------------------------------------------
+
+
+def admitted(change: Change, desired: Desired, live: Mapping[str, Any] | None, answer: Mapping[str, Any]) -> Change:
+    """A change, corrected by what the server answered to a dry run of it.
+
+    A value that admission rewrites is planned as rewritten, and is no change at all where the live object already
+    has it. A value that the server drops is a problem: a misspelt field under a schema that preserves unknown ones.
+    """
+    fields, notes, rewritten, problems = list(change.fields), [], [], []
+    skip = frozenset(shared.path for shared in desired.shared_lists)
+    for path, answered, sent in _walk(_content(desired.manifest), answer, (), skip):
+        name = show_path(path)
+        if answered is None:
+            problems.append(f"the server silently drops {name}")
+            continue
+        shown = masked(desired.ref, path, answered)
+        rewritten.append(name)
+        notes.append(f"{name} is changed by admission, from {masked(desired.ref, path, sent)!r} to {shown!r}")
+        unchanged = live is not None and at(live, path) == answered
+        fields = [
+            replace(item, new=shown) if item.path == name else item
+            for item in fields
+            if not (unchanged and item.path == name)
+        ]
+    operation = change.operation if fields else Operation.UNCHANGED
+    return replace(
+        change,
+        operation=operation,
+        fields=tuple(fields),
+        notes=change.notes + tuple(notes),
+        rewritten=tuple(rewritten),
+        problems=change.problems + tuple(problems),
+    )
+
+
+def take_overs(
+    causes: Iterable[tuple[str, str]], change: Change, live: Mapping[str, Any], allowed: Iterable[str]
+) -> Change:
+    """A change in the light of the server's conflicts.
+
+    Args:
+        causes: field and manager of each conflict, as the server names them.
+        change: the change that met them.
+        live: the object with its managedFields.
+        allowed: the managers whose values may be replaced.
+    """
+    times = {entry.get("manager", ""): entry for entry in live.get("metadata", {}).get("managedFields", [])}
+    permitted, taken, problems = set(allowed), [], []
+    for path, manager in causes:
+        entry = times.get(manager, {})
+        owner = Owner(manager, entry.get("operation", "?"), entry.get("time", ""))
+        if manager in permitted:
+            taken.append((path, owner))
+        else:
+            problems.append(
+                f"{path} belongs to the field manager {manager} (since {owner.since or 'an unknown time'}), which is "
+                "not in take_over; settle it with its owner, or add the manager to take_over"
+            )
+    return replace(change, takes_over=tuple(taken), problems=change.problems + tuple(problems))
+
+
+# --- what is sent ------------------------------------------------------------------------------------------------
+
+
+def list_patch(addition: Addition, live: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The JSON patch that adds what a shared list lacks, and fails where the list has changed since it was read."""
+    path = addition.shared.path
+    there = at(live, path)
+    if there is None:
+        return _new_list_patch(path, list(addition.entries), live)
+    pointer = _pointer(path)
+    patch: list[dict[str, Any]] = [{"op": "test", "path": pointer, "value": there}]
+    for position, lacks in addition.amended:
+        for below, value in lacks:
+            patch += _ensure(there[position], below, f"{pointer}/{position}", value)
+    patch += [{"op": "add", "path": f"{pointer}/-", "value": entry} for entry in addition.entries]
+    return patch
+
+
+def _ensure(entry: Any, path: Path, pointer: str, value: Any) -> list[dict[str, Any]]:
+    """Add one field to an entry, with the mappings above it where they are missing."""
+    for depth in range(1, len(path)):
+        if at(entry, path[:depth]) is None:
+            for step in reversed(path[depth:]):
+                value = {step: value}
+            return [{"op": "add", "path": pointer + _pointer(path[:depth]), "value": value}]
+    return [{"op": "add", "path": pointer + _pointer(path), "value": value}]
+
+
+def _new_list_patch(path: tuple[str, ...], entries: list[Any], live: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Create the list, with what lies above it, provided that nobody else just did (test for null means absent)."""
+    depth = next(depth for depth in range(1, len(path) + 1) if at(live, path[:depth]) is None)
+    value: Any = entries
+    for step in reversed(path[depth:]):
+        value = {step: value}
+    pointer = _pointer(path[:depth])
+    return [{"op": "test", "path": pointer, "value": None}, {"op": "add", "path": pointer, "value": value}]
+
+
+def _pointer(path: Path) -> str:
+    return "".join("/" + str(step).replace("~", "~0").replace("/", "~1") for step in path)
+
+
+def applied_manifest(desired: Desired, live: Mapping[str, Any] | None, field_manager: str) -> Manifest:
+    """What server-side apply is sent.
+
+    A new object carries a resourceVersion that no object can have, which makes the server refuse to overwrite one
+    that appeared in between. An existing one carries its uid, so it is never created anew. A shared list is left
+    out, except where an earlier apply by the same manager still owns it, since leaving it out would then delete it:
+    it is repeated as read, with the resourceVersion read.
+    """
+    manifest: Manifest = json.loads(json.dumps(desired.manifest))
+    if live is None:
+        manifest["metadata"]["resourceVersion"] = "1"
+        return manifest
+    manifest["metadata"]["uid"] = live["metadata"]["uid"]
+    for shared in desired.shared_lists:
+        parent = at(manifest, shared.path[:-1])
+        parent.pop(shared.path[-1], None)
+        owned = owners(live, shared.path)
+        if any(owner.manager == field_manager and owner.operation == "Apply" for owner in owned):
+            parent[shared.path[-1]] = at(live, shared.path)
+            manifest["metadata"]["resourceVersion"] = live["metadata"]["resourceVersion"]
+    return manifest
+
+
+def stale(now: Change, planned: Change) -> tuple[str, ...]:
+    """What has changed since the plan; empty where the change of this moment is the planned one, or a part of it."""
+    known = {(item.path, _sha256(item.old), _sha256(item.new)) for item in planned.fields}
+    return tuple(
+        f"{item.path} was not planned to change from {item.old!r}"
+        for item in now.fields
+        if item.path not in planned.rewritten and (item.path, _sha256(item.old), _sha256(item.new)) not in known
+    )

