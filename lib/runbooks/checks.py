@@ -382,6 +382,10 @@ def _route_selector(given: IntegrateServiceMesh) -> str:
     return f"{prefix}/ingressName={given.service_name},{prefix}/ingressNamespace={given.service_namespace}"
 
 
+def _reason(entry: Live) -> str:
+    return " ".join(part for part in (entry.get("reason", ""), entry.get("message", "")) if part) or "no reason given"
+
+
 def _route_passthrough(title: str, situation: Situation[IntegrateServiceMesh], _: Connection) -> Checked:
     given, host = situation.parameters, service_host(situation)
     routes = [
@@ -393,7 +397,7 @@ def _route_passthrough(title: str, situation: Situation[IntegrateServiceMesh], _
         if termination != "passthrough":
             faults.append(f"Route {route['metadata']['name']} terminates TLS: {termination}")
         faults += [
-            f"Route {route['metadata']['name']} is not admitted: {entry.get('reason')} {entry.get('message', '')}".strip()
+            f"Route {route['metadata']['name']} is not admitted: {_reason(entry)}"
             for ingress in route.get("status", {}).get("ingress", [])
             for entry in ingress.get("conditions", [])
             if entry.get("type") == "Admitted" and entry.get("status") == "False"

@@ -185,7 +185,8 @@ def plan_dict(plan: Plan) -> dict[str, Any]:
 def plan(plan: Plan, mode: str) -> View:
     """Everything that will change, field by field, with one digest."""
     counts = {operation: sum(change.operation is operation for change in plan.changes) for operation in Operation}
-    count = f"{counts[Operation.CREATE]} to create, {counts[Operation.UPDATE]} to update, {counts[Operation.UNCHANGED]} unchanged"
+    words = {Operation.CREATE: "to create", Operation.UPDATE: "to update", Operation.UNCHANGED: "unchanged"}
+    count = ", ".join(f"{counts[operation]} {word}" for operation, word in words.items())
     rows, blocks, html = [], [], []
     for change in plan.changes:
         details = _change_details(change)
@@ -195,12 +196,12 @@ def plan(plan: Plan, mode: str) -> View:
         listed = "".join(f"<li>{escape(line)}</li>" for line in details)
         folded = f"<details><summary>{len(details)} fields</summary><ul>{listed}</ul></details>" if details else ""
         html.append((escape(head), escape(change.step), escape(change.target) + folded))
-    words = {
+    notes = {
         "plan": "Nothing is changed in this mode.",
         "verify": "Nothing is changed in this mode; every difference is drift.",
         "apply": "The cells below make these changes, and no others.",
     }
-    foot = f"{count}. {words[mode]}"
+    foot = f"{count}. {notes[mode]}"
     text = "\n".join([*blocks, foot, plan.digest])
     page = f"{_table_html(('', 'step', 'object'), html)}<p>{escape(foot)}<br><code>{plan.digest}</code></p>"
     return View("plan", plan_dict(plan), text, page)

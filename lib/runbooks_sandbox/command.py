@@ -1,0 +1,162 @@
+"""``runbooks sandbox``: the command line of the local control plane."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from runbooks_sandbox import lifecycle
+from runbooks_sandbox.binaries import BinariesUnavailable
+from runbooks_sandbox.faults import FAULTS
+from runbooks_sandbox.lifecycle import Played
+from runbooks_sandbox.state import SandboxError, State
+
+_NAME = click.option("--name", default="default", show_default=True, help="Which sandbox; several can run at once.")
+
+
+def _explained(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Errors in one sentence with what to do, exit code 1."""
+
+    @functools.wraps(function)
+    def run(*arguments: Any, **options: Any) -> Any:
+        try:
+            return function(*arguments, **options)
+        except (SandboxError, BinariesUnavailable) as error:
+            raise click.ClickException(str(error)) from error
+        except OSError as error:
+            said = f"{error.strerror or error}" + (f": {error.filename}" if error.filename else "")
+            raise click.ClickException(
+                f"{said}\nWhat to do: free some space or mend the permissions, then try again"
+            ) from error
+
+    return run
+
+
+def _played(function: Callable[..., Any]) -> Callable[..., Any]:
+    folder = click.Path(exists=True, file_okay=False, path_type=Path)
+    for option, metavar, words in (
+        ("--crds", "DIR", "Load the CRDs exported into this folder instead of our own."),
+        ("--mesh", "VERSION", "Version of Service Mesh to play.  [default: 2.3]"),
+        ("--serverless", "VERSION", "Version of OpenShift Serverless to play.  [default: 1.26]"),
+    ):
+        function = click.option(option, metavar=metavar, help=words, type=folder if metavar == "DIR" else str)(function)
+    return function
+
+
+@click.group()
+def sandbox() -> None:
+    r"""A real Kubernetes control plane on this machine, to rehearse the runbooks against.
+
+    etcd, kube-apiserver and Envoy are real. The operators, the node and the application are stand-ins.
+
+    \b
+    Examples:
+      runbooks sandbox start
+      runbooks run all --parameters parameters/sandbox --mode apply
+      runbooks sandbox fault on slow-operators 10
+      runbooks sandbox stop
+    """
+
+
+@sandbox.command()
+@_NAME
+@_played
+@_explained
+def start(name: str, serverless: str | None, mesh: str | None, crds: Path | None) -> None:
+    """Start it; what it held when it was stopped is there again."""
+    state, console = State(name), Console(stderr=True)
+    if not lifecycle.start(state, Played(serverless, mesh, crds), console):
+        console.print(f"sandbox {name} is already running")
+    _show(lifecycle.status(state))
+
+
+@sandbox.command()
+@_NAME
+@_explained
+def stop(name: str) -> None:
+    """Stop it and everything that belongs to it; its data is kept."""
+    was_running, said = lifecycle.stop(State(name))
+    for line in said:
+        click.echo(line)
+    click.echo(f"sandbox {name} {'is stopped' if was_running else 'was not running'}")
+
+
+@sandbox.command()
+@_NAME
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@_explained
+def status(name: str, as_json: bool) -> None:
+    """Where it is, what it plays, what is real, which faults are on. Exit code 1 where it does not run."""
+    found = lifecycle.status(State(name))
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+    else:
+        _show(found)
+    if not found["running"]:
+        raise SystemExit(1)
+
+
+def _show(found: dict[str, Any]) -> None:
+    table = Table.grid(padding=(0, 2))
+    for key, value in found.items():
+        table.add_row(key.replace("_", " "), _words(value) or "none")
+    Console(soft_wrap=True).print(table)
+
+
+def _words(value: Any) -> str:
+    if isinstance(value, dict):
+        parts = ((name, text["pid"] if isinstance(text, dict) else text) for name, text in value.items())
+        return ", ".join(f"{name} {text}".strip() for name, text in parts)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return str(value)
+
+
+@sandbox.command()
+@_NAME
+@_played
+@_explained
+def reset(name: str, serverless: str | None, mesh: str | None, crds: Path | None) -> None:
+    """Begin anew: empty cluster, no certificates, no faults; other versions if you say so."""
+    was_running = lifecycle.reset(State(name), Played(serverless, mesh, crds), Console(stderr=True))
+    click.echo(f"sandbox {name} is {'as new' if was_running else 'empty; runbooks sandbox start begins anew'}")
+
+
+@sandbox.group()
+def fault() -> None:
+    """Make things go wrong, to see how a runbook copes."""
+
+
+@fault.command("list")
+def fault_list() -> None:
+    """The faults that there are."""
+    for one in FAULTS.values():
+        click.echo(f"{one.name:18} {one.said}" + (f" (value: {one.value})" if one.value else ""))
+
+
+@fault.command("on")
+@click.argument("fault_name")
+@click.argument("value", default="")
+@_NAME
+@_explained
+def fault_on(fault_name: str, value: str, name: str) -> None:
+    """Switch a fault on."""
+    lifecycle.switch(State(name), fault_name, value, on=True)
+    click.echo(f"{fault_name} is on")
+
+
+@fault.command("off")
+@click.argument("fault_name")
+@_NAME
+@_explained
+def fault_off(fault_name: str, name: str) -> None:
+    """Switch a fault off."""
+    lifecycle.switch(State(name), fault_name, "", on=False)
+    click.echo(f"{fault_name} is off")

@@ -1,0 +1,191 @@
+"""What a fresh OpenShift with both operators installed has, before any runbook is run."""
+
+from __future__ import annotations
+
+import base64
+import concurrent.futures
+import uuid
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from runbooks_sandbox.api import Api, Object, Resource
+from runbooks_sandbox.credentials import ENGINEER
+from runbooks_sandbox.endpoints import GREETING, Ports
+from runbooks_sandbox.workloads import NODE
+from runbooks_sandbox.world import CONFIG_MAPS, CONTROL_PLANES, CRDS, INGRESS_CONFIGS, NAMESPACES, NODES
+
+DOMAIN = "apps.openshift.example.com"
+MESH_NAMESPACE = "istio-system"
+MANAGER = "sandbox"
+STANDS_IN = (
+    "operators (Service Mesh, Serverless), Knative controllers, workload controllers, sidecar injection, node, "
+    "application, and istiod, in whose place files configure the gateway"
+)
+
+_CLUSTER_VERSIONS = Resource("config.openshift.io/v1", "clusterversions", "ClusterVersion", namespaced=False)
+_CSVS = Resource("operators.coreos.com/v1alpha1", "clusterserviceversions", "ClusterServiceVersion")
+_SUBSCRIPTIONS = Resource("operators.coreos.com/v1alpha1", "subscriptions", "Subscription")
+_WEBHOOKS = Resource(
+    "admissionregistration.k8s.io/v1",
+    "validatingwebhookconfigurations",
+    "ValidatingWebhookConfiguration",
+    namespaced=False,
+)
+_CLUSTER_ROLE_BINDINGS = Resource(
+    "rbac.authorization.k8s.io/v1", "clusterrolebindings", "ClusterRoleBinding", namespaced=False
+)
+
+_NAMESPACES: Mapping[str, dict[str, str]] = {
+    "openshift-operators": {},
+    "openshift-serverless": {},
+    "openshift-monitoring": {"name": "openshift-monitoring", "openshift.io/cluster-monitoring": "true"},
+    "openshift-ingress": {"network.openshift.io/policy-group": "ingress"},
+    MESH_NAMESPACE: {},
+    # the Serverless operator creates it at its own start, with this label since 1.22
+    "knative-serving": {"knative.openshift.io/part-of": "openshift-serverless"},
+}
+
+
+def load_crds(api: Api, crds: Iterable[Object]) -> None:
+    """Load definitions, several at a time since each waits for its schema to be published."""
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda crd: api.apply(crd, CRDS, MANAGER), crds))
+
+
+def connect_node(api: Api, port: int) -> None:
+    """Tell the API server where the node's stand-in listens this time."""
+    status = {
+        "addresses": [{"type": "InternalIP", "address": "127.0.0.1"}],
+        "conditions": [{"type": "Ready", "status": "True", "reason": "StandIn", "message": "a stand-in"}],
+        "daemonEndpoints": {"kubeletEndpoint": {"Port": port}},
+    }
+    _put(api, NODES, {"metadata": {"name": NODE}, "status": status})
+
+
+def furnish(api: Api, *, serverless: str, mesh: str) -> None:
+    """Put the furniture in: namespaces first, then everything that lies in them."""
+    for name, labels in _NAMESPACES.items():
+        _put(api, NAMESPACES, {"metadata": {"name": name, "labels": labels}})
+    _put(
+        api,
+        _CLUSTER_ROLE_BINDINGS,
+        {
+            "metadata": {"name": ENGINEER},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"},
+            "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": ENGINEER}],
+        },
+    )
+    for resource, manifest in _objects(serverless, mesh):
+        _put(api, resource, manifest)
+
+
+def _put(api: Api, resource: Resource, manifest: Object) -> None:
+    body = {"apiVersion": resource.api_version, "kind": resource.kind, **manifest}
+    status = body.pop("status", None)
+    api.apply(body, resource, MANAGER)
+    if status is not None:
+        metadata = {key: body["metadata"][key] for key in ("name", "namespace") if key in body["metadata"]}
+        api.apply({**body, "metadata": metadata, "status": status}, resource, MANAGER, status=True)
+
+
+def _objects(serverless: str, mesh: str) -> Iterable[tuple[Resource, Object]]:
+    cluster_id = str(uuid.uuid5(uuid.NAMESPACE_URL, "serverless-mesh-runbooks sandbox"))
+    desired = {"version": "4.12.0", "image": "stand-in", "url": ""}
+    yield (
+        _CLUSTER_VERSIONS,
+        {
+            "metadata": {"name": "version"},
+            "spec": {"clusterID": cluster_id, "channel": "stable-4.12"},
+            "status": {
+                "desired": desired,
+                "history": [],
+                "observedGeneration": 1,
+                "versionHash": "",
+                "availableUpdates": None,
+            },
+        },
+    )
+    yield INGRESS_CONFIGS, {"metadata": {"name": "cluster"}, "spec": {"domain": DOMAIN}}
+    operators = (
+        ("openshift-serverless", "serverless-operator", serverless),
+        ("openshift-operators", "servicemeshoperator", mesh),
+    )
+    for namespace, package, version in operators:
+        name = f"{package}.v{version}"
+        yield (
+            _CSVS,
+            {
+                "metadata": {"name": name, "namespace": namespace},
+                "spec": {
+                    "displayName": package,
+                    "version": version,
+                    "install": {"strategy": "deployment", "spec": {"deployments": []}},
+                },
+                "status": {
+                    "phase": "Succeeded",
+                    "reason": "InstallSucceeded",
+                    "message": "install strategy completed with no errors",
+                },
+            },
+        )
+        yield (
+            _SUBSCRIPTIONS,
+            {
+                "metadata": {"name": package, "namespace": namespace},
+                "spec": {
+                    "name": package,
+                    "source": "redhat-operators",
+                    "sourceNamespace": "openshift-marketplace",
+                    "startingCSV": name,
+                },
+            },
+        )
+    yield (
+        CONTROL_PLANES,
+        {
+            "metadata": {"name": "basic", "namespace": MESH_NAMESPACE},
+            "spec": {
+                "version": f"v{'.'.join(mesh.split('.')[:2])}",
+                "profiles": ["default"],
+                "security": {"dataPlane": {"mtls": True}},
+            },
+        },
+    )
+
+
+def introduce(api: Api, name: str, gateway: str, played: Mapping[str, str], real: Mapping[str, str]) -> None:
+    """The ConfigMap in which the sandbox describes itself, for whoever connects and for every record."""
+    data = {
+        "name": name,
+        "ingress_address": gateway,
+        "plays": ", ".join(f"{what} {version}" for what, version in played.items()),
+        "real": ", ".join(f"{what} {version}" for what, version in real.items()),
+        "stands_in": STANDS_IN,
+        "application": f"answers {GREETING!r} whatever its image",
+    }
+    _put(api, CONFIG_MAPS, {"metadata": {"name": "runbooks-sandbox", "namespace": "kube-public"}, "data": data})
+
+
+def register_webhook(api: Api, ports: Ports, authority: Path) -> None:
+    """Tell the API server where the mesh's validation of member rolls is served."""
+    client = {
+        "url": f"https://127.0.0.1:{ports.webhook}/member-roll",
+        "caBundle": base64.b64encode(authority.read_bytes()).decode(),
+    }
+    rule = {
+        "apiGroups": ["maistra.io"],
+        "apiVersions": ["v1"],
+        "operations": ["CREATE", "UPDATE"],
+        "resources": ["servicemeshmemberrolls"],
+    }
+    webhook = {
+        "name": "smmr.validation.maistra.io",
+        "clientConfig": client,
+        "rules": [rule],
+        "failurePolicy": "Fail",
+        "sideEffects": "None",
+        "admissionReviewVersions": ["v1"],
+        "timeoutSeconds": 10,
+    }
+    name = "openshift-operators.servicemesh-resources.maistra.io"
+    _put(api, _WEBHOOKS, {"metadata": {"name": name}, "webhooks": [webhook]})

@@ -1,0 +1,182 @@
+"""Stand-in for the OpenShift Serverless operator: what it installs for a KnativeServing, as its version does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from runbooks_sandbox.api import Object
+from runbooks_sandbox.world import (
+    CONFIG_MAPS,
+    CRDS,
+    DEPLOYMENTS,
+    INGRESS_CONFIGS,
+    KNATIVE_SERVINGS,
+    NAMESPACES,
+    NETWORK_POLICIES,
+    Want,
+    World,
+    condition,
+    is_true,
+    owner,
+)
+
+MANAGER = "openshift-knative-operator"
+SERVING, KOURIER_NAMESPACE = "knative-serving", "knative-serving-ingress"
+ISTIO_CLASS = "istio.ingress.networking.knative.dev"
+KOURIER_CLASS = "kourier.ingress.networking.knative.dev"
+_CORE = ("activator", "autoscaler", "autoscaler-hpa", "controller", "webhook")
+_DOMAIN_MAPPING = ("domain-mapping", "domainmapping-webhook")  # part of controller and webhook from 1.32 on
+_NET_ISTIO = ("net-istio-controller", "net-istio-webhook")
+_FILTERING = "ENABLE_SECRET_INFORMER_FILTERING_BY_CERT_UID"
+_POLICY_BY_METADATA_NAME_FROM = (1, 32)
+
+
+def serverless(
+    version: tuple[int, int, int], serving_crds: Sequence[Object], world: World, _: Mapping[str, str]
+) -> Iterable[Want]:
+    """Everything that the operator of a version wants, for the one KnativeServing it accepts."""
+    serving = world.get(KNATIVE_SERVINGS, SERVING, SERVING)
+    if serving is None:
+        return
+    domain = ((world.get(INGRESS_CONFIGS, "", "cluster") or {}).get("spec") or {}).get("domain", "")
+    for crd in serving_crds:
+        if world.get(CRDS, "", crd["metadata"]["name"]) is None:
+            yield Want(CRDS, {"metadata": crd["metadata"], "spec": crd["spec"]}, MANAGER)
+    for name, data in config_maps(serving, domain).items():
+        yield Want(CONFIG_MAPS, {"metadata": _owned(serving, name), "data": data}, MANAGER)
+    for name in deployments_of(version, serving):
+        yield Want(DEPLOYMENTS, _deployment(serving, name), MANAGER)
+    if uses_istio(serving):
+        for name, spec in _policies(version).items():
+            yield Want(NETWORK_POLICIES, {"metadata": _owned(serving, name), "spec": spec}, MANAGER)
+    else:
+        yield from _kourier(serving)
+    yield _status(version, world, serving)
+
+
+def _ingress(serving: Object) -> Mapping[str, Any]:
+    return (serving.get("spec") or {}).get("ingress") or {}
+
+
+def uses_istio(serving: Object) -> bool:
+    """Whether Istio is the ingress; where Kourier is enabled too, or nothing is, Kourier wins."""
+    ingress = _ingress(serving)
+    return bool((ingress.get("istio") or {}).get("enabled")) and not (ingress.get("kourier") or {}).get("enabled")
+
+
+def config_maps(serving: Object, domain: str) -> dict[str, dict[str, str]]:
+    """The ConfigMaps that the operator writes, with what ``spec.config`` overrides."""
+    found = {
+        "config-network": {
+            "ingress.class": ISTIO_CLASS if uses_istio(serving) else KOURIER_CLASS,
+            "domainTemplate": "{{.Name}}-{{.Namespace}}.{{.Domain}}",
+            "defaultExternalScheme": "https",
+            "autocreateClusterDomainClaims": "true",
+        },
+        "config-domain": {domain: ""},
+        "config-istio": {"_example": "empty: the default gateways of knative-serving are used"},
+        "config-observability": {"metrics.backend-destination": "none" if uses_istio(serving) else "prometheus"},
+    }
+    for name, overrides in ((serving.get("spec") or {}).get("config") or {}).items():
+        full = name if name.startswith("config-") else f"config-{name}"
+        found[full] = {**found.get(full, {}), **overrides}
+    return found
+
+
+def deployments_of(version: tuple[int, int, int], serving: Object) -> tuple[str, ...]:
+    """The Deployments of Knative Serving in its own namespace."""
+    core = _CORE + (_DOMAIN_MAPPING if version < (1, 32, 0) else ())
+    return core + (_NET_ISTIO if uses_istio(serving) else ())
+
+
+def _owned(serving: Object, name: str) -> Object:
+    return {"name": name, "namespace": SERVING, "ownerReferences": [owner(serving, KNATIVE_SERVINGS)]}
+
+
+def _deployment(serving: Object, name: str, namespace: str = SERVING) -> Object:
+    spec = serving.get("spec") or {}
+    overrides = [
+        entry
+        for entry in (*(spec.get("deployments") or ()), *(spec.get("workloads") or ()))
+        if entry.get("name") == name
+    ]
+    labels, annotations = {"app": name}, {}
+    if name in _NET_ISTIO:
+        annotations["sidecar.istio.io/inject"] = "false"
+    replicas = ((spec.get("high-availability") or {}).get("replicas")) or 2
+    for entry in overrides:
+        labels |= entry.get("labels") or {}
+        annotations |= entry.get("annotations") or {}
+        replicas = entry.get("replicas", replicas)
+    containers = [
+        {
+            "name": "controller" if name in _NET_ISTIO else name,
+            "image": "stand-in",
+            "env": _environment(name, overrides),
+        }
+    ]
+    return {
+        "metadata": {**_owned(serving, name), "namespace": namespace, "labels": labels, "annotations": annotations},
+        "spec": {
+            "replicas": replicas,
+            "selector": {"matchLabels": {"app": name}},
+            "template": {
+                "metadata": {"labels": labels, "annotations": annotations},
+                "spec": {"containers": containers},
+            },
+        },
+    }
+
+
+def _environment(name: str, overrides: Iterable[Object]) -> list[Object]:
+    found = {"SYSTEM_NAMESPACE": SERVING}
+    if name == "net-istio-controller":
+        found[_FILTERING] = "false"
+    for entry in overrides:
+        for container in entry.get("env") or []:
+            found |= {variable["name"]: variable.get("value", "") for variable in container.get("envVars") or []}
+    return [{"name": key, "value": value} for key, value in found.items()]
+
+
+def _policies(version: tuple[int, int, int]) -> dict[str, Object]:
+    key = "kubernetes.io/metadata.name" if version[:2] >= _POLICY_BY_METADATA_NAME_FROM else "name"
+    monitoring = {"namespaceSelector": {"matchLabels": {key: "openshift-monitoring"}}}
+    webhooks = {
+        name: {"podSelector": {"matchLabels": {"app": name}}, "ingress": [{}], "policyTypes": ["Ingress"]}
+        for name in ("webhook", "net-istio-webhook")
+    }
+    return {
+        **webhooks,
+        "allow-from-openshift-monitoring-ns": {
+            "podSelector": {},
+            "ingress": [{"from": [monitoring]}],
+            "policyTypes": ["Ingress"],
+        },
+    }
+
+
+def _kourier(serving: Object) -> Iterable[Want]:
+    labels = {"knative.openshift.io/part-of": "openshift-serverless"}
+    yield Want(NAMESPACES, {"metadata": {"name": KOURIER_NAMESPACE, "labels": labels}}, MANAGER)
+    for name in ("net-kourier-controller", "3scale-kourier-gateway"):
+        yield Want(DEPLOYMENTS, _deployment(serving, name, KOURIER_NAMESPACE), MANAGER)
+
+
+def _status(version: tuple[int, int, int], world: World, serving: Object) -> Want:
+    names = deployments_of(version, serving)
+    waiting = [name for name in names if not is_true(world.get(DEPLOYMENTS, SERVING, name), "Available")]
+    done = not waiting
+    reason, text = ("", "") if done else ("NotReady", f"Waiting on deployments: {', '.join(waiting)}")
+    status = {
+        "observedGeneration": serving["metadata"]["generation"],
+        "version": ".".join(map(str, version)),
+        "conditions": [
+            condition(serving, "DependenciesInstalled", True),
+            condition(serving, "InstallSucceeded", True),
+            condition(serving, "VersionMigrationEligible", True),
+            condition(serving, "DeploymentsAvailable", done, reason, text),
+            condition(serving, "Ready", done, reason, text),
+        ],
+    }
+    return Want(KNATIVE_SERVINGS, {"metadata": {"name": SERVING, "namespace": SERVING}, "status": status}, MANAGER)

@@ -1,0 +1,235 @@
+"""Stand-in for the Service Mesh 2 operator: control plane, member roll, and what it leaves in each member namespace."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from runbooks_sandbox.api import Object, Resource
+from runbooks_sandbox.world import (
+    CONTROL_PLANES,
+    DEPLOYMENTS,
+    MEMBER_ROLLS,
+    MEMBERS,
+    NAMESPACES,
+    NETWORK_POLICIES,
+    SERVICES,
+    Remove,
+    Want,
+    World,
+    condition,
+    is_true,
+    owner,
+)
+
+MANAGER = "maistra-istio-operator"
+MEMBER_OF, OWNER, CREATED_BY = "maistra.io/member-of", "maistra.io/owner", "maistra.io/created-by"
+GATEWAY = "istio-ingressgateway"
+PEER_AUTHENTICATIONS = Resource("security.istio.io/v1beta1", "peerauthentications", "PeerAuthentication")
+_BEFORE_IGNORE_LABEL_WENT = (2, 4)
+
+
+def service_mesh(version: tuple[int, int, int], world: World, _: Mapping[str, str]) -> Iterable[Want | Remove]:
+    """Everything that the operator of a version wants, for every control plane there is."""
+    claimed: set[str] = set()
+    for plane in world.objects(CONTROL_PLANES):
+        mesh = plane["metadata"]["namespace"]
+        roll = world.get(MEMBER_ROLLS, mesh, "default")
+        configured = _configured(world, roll, mesh) if roll and is_true(plane, "Ready") else _present(world, mesh)
+        claimed |= {f"{mesh}/{member}" for member in configured}
+        yield from _control_plane(version, world, plane)
+        for member in configured:
+            yield from _member(world, plane, member)
+    for roll in world.objects(MEMBER_ROLLS):
+        yield _roll_status(world, roll)
+    yield from _left_over(world, claimed)
+
+
+# --- the control plane -------------------------------------------------------------------------------------------
+
+
+def _control_plane(version: tuple[int, int, int], world: World, plane: Object) -> Iterable[Want]:
+    mesh, name = plane["metadata"]["namespace"], plane["metadata"]["name"]
+    labels = {MEMBER_OF: mesh}
+    if version[:2] < _BEFORE_IGNORE_LABEL_WENT:
+        labels["maistra.io/ignore-namespace"] = "ignore"
+    yield Want(NAMESPACES, {"metadata": {"name": mesh, "labels": labels}}, MANAGER)
+    owners = {"ownerReferences": [owner(plane, CONTROL_PLANES)]}
+    for component, selected in _COMPONENTS.items():
+        yield Want(DEPLOYMENTS, _deployment(component, mesh, selected, owners), MANAGER)
+    yield Want(SERVICES, _gateway_service(mesh, owners), MANAGER)
+    mode = "STRICT" if mutual_tls(plane) else "PERMISSIVE"
+    authentication = {"metadata": {"name": "default", "namespace": mesh, **owners}, "spec": {"mtls": {"mode": mode}}}
+    yield Want(PEER_AUTHENTICATIONS, authentication, MANAGER)
+    status = {"metadata": {"name": name, "namespace": mesh}, "status": _status(version, world, plane)}
+    yield Want(CONTROL_PLANES, status, MANAGER)
+
+
+_COMPONENTS = {
+    "istiod": {"app": "istiod"},
+    GATEWAY: {"app": GATEWAY, "istio": "ingressgateway"},
+}
+
+
+def mutual_tls(plane: Object) -> bool:
+    """Whether the control plane has mTLS switched on."""
+    return bool(((plane.get("spec") or {}).get("security") or {}).get("dataPlane", {}).get("mtls"))
+
+
+def excluded_ports(plane: Object) -> list[int]:
+    """The inbound ports that the control plane keeps out of the sidecar."""
+    value: Any = plane.get("spec") or {}
+    for key in ("proxy", "networking", "trafficControl", "inbound", "excludedPorts"):
+        value = (value or {}).get(key)
+    return list(value or [])
+
+
+def _deployment(name: str, namespace: str, labels: dict[str, str], owners: Object) -> Object:
+    template = {
+        "metadata": {"labels": labels, "annotations": {"sidecar.istio.io/inject": "false"}},
+        "spec": {"containers": [{"name": "istio-proxy" if name == GATEWAY else "discovery", "image": "stand-in"}]},
+    }
+    spec = {"replicas": 1, "selector": {"matchLabels": labels}, "template": template}
+    return {"metadata": {"name": name, "namespace": namespace, "labels": labels, **owners}, "spec": spec}
+
+
+def _gateway_service(mesh: str, owners: Object) -> Object:
+    labels = _COMPONENTS[GATEWAY]
+    ports = [("status-port", 15021, 15021), ("http2", 80, 8080), ("https", 443, 8443)]
+    spec = {
+        "type": "ClusterIP",
+        "selector": labels,
+        "ports": [{"name": name, "port": port, "targetPort": target} for name, port, target in ports],
+    }
+    return {"metadata": {"name": GATEWAY, "namespace": mesh, "labels": labels, **owners}, "spec": spec}
+
+
+def _status(version: tuple[int, int, int], world: World, plane: Object) -> Object:
+    mesh = plane["metadata"]["namespace"]
+    ready = [name for name in _COMPONENTS if is_true(world.get(DEPLOYMENTS, mesh, name), "Available")]
+    waiting = [name for name in _COMPONENTS if name not in ready]
+    done = not waiting
+    text = "All component deployments are Available" if done else f"Not ready: {', '.join(waiting)}"
+    return {
+        "observedGeneration": plane["metadata"]["generation"],
+        "operatorVersion": ".".join(map(str, version)),
+        "chartVersion": ".".join(map(str, version)),
+        "annotations": {"readyComponentCount": f"{len(ready)}/{len(_COMPONENTS)}"},
+        "readiness": {"components": {"ready": ready, "unready": waiting, "pending": []}},
+        "conditions": [
+            condition(plane, "Installed", True, "InstallSuccessful", "Successfully installed all mesh components"),
+            condition(plane, "Reconciled", True, "InstallSuccessful", "Successfully installed all mesh components"),
+            condition(plane, "Ready", done, "ComponentsReady" if done else "ComponentsNotReady", text),
+        ],
+    }
+
+
+# --- members -----------------------------------------------------------------------------------------------------
+
+
+def _named(roll: Object) -> list[str]:
+    return list((roll.get("spec") or {}).get("members") or [])
+
+
+def _configured(world: World, roll: Object, mesh: str) -> list[str]:
+    """The members that can be configured: they exist, and belong to no other mesh."""
+    found = []
+    for member in _named(roll):
+        namespace = world.get(NAMESPACES, "", member)
+        if namespace and not namespace["metadata"].get("deletionTimestamp"):
+            if (namespace["metadata"].get("labels") or {}).get(MEMBER_OF, mesh) == mesh:
+                found.append(member)
+    return found
+
+
+def _present(world: World, mesh: str) -> list[str]:
+    """What is a member now, and stays one while the control plane is not ready."""
+    return [live["metadata"]["namespace"] for live in world.objects(MEMBERS) if _mesh_of(live) == mesh]
+
+
+def _mesh_of(member: Object) -> str:
+    return str((member.get("spec") or {}).get("controlPlaneRef", {}).get("namespace", ""))
+
+
+def _member(world: World, plane: Object, member: str) -> Iterable[Want]:
+    mesh, name = plane["metadata"]["namespace"], plane["metadata"]["name"]
+    yield Want(NAMESPACES, {"metadata": {"name": member, "labels": {MEMBER_OF: mesh}}}, MANAGER)
+    if world.get(MEMBERS, member, "default") is None:
+        metadata = {"name": "default", "namespace": member, "annotations": {CREATED_BY: "ServiceMeshMemberRoll"}}
+        reference = {"controlPlaneRef": {"name": name, "namespace": mesh}}
+        yield Want(MEMBERS, {"metadata": metadata, "spec": reference}, MANAGER)
+    if ((plane.get("spec") or {}).get("security") or {}).get("manageNetworkPolicy") is not False:
+        for policy, spec in _policies(mesh).items():
+            metadata = {"name": f"{policy}-{name}", "namespace": member, "labels": {OWNER: mesh}}
+            yield Want(NETWORK_POLICIES, {"metadata": metadata, "spec": spec}, MANAGER)
+
+
+def _policies(mesh: str) -> dict[str, Object]:
+    from_mesh = {"from": [{"namespaceSelector": {"matchLabels": {MEMBER_OF: mesh}}}]}
+    from_router = {"from": [{"namespaceSelector": {"matchLabels": {"network.openshift.io/policy-group": "ingress"}}}]}
+    exposed = {"matchLabels": {"maistra.io/expose-route": "true"}}
+    return {
+        "istio-mesh": {"podSelector": {}, "ingress": [from_mesh], "policyTypes": ["Ingress"]},
+        "istio-expose-route": {"podSelector": exposed, "ingress": [from_router], "policyTypes": ["Ingress"]},
+    }
+
+
+def _left_over(world: World, claimed: set[str]) -> Iterable[Want | Remove]:
+    """What the operator takes back from namespaces that are no longer members."""
+    for live in world.objects(MEMBERS):
+        namespace = live["metadata"]["namespace"]
+        if CREATED_BY in (live["metadata"].get("annotations") or {}) and f"{_mesh_of(live)}/{namespace}" not in claimed:
+            yield Remove(MEMBERS, namespace, "default")
+    for live in world.objects(NETWORK_POLICIES):
+        mesh = (live["metadata"].get("labels") or {}).get(OWNER)
+        if mesh and f"{mesh}/{live['metadata']['namespace']}" not in claimed:
+            yield Remove(NETWORK_POLICIES, live["metadata"]["namespace"], live["metadata"]["name"])
+    for live in world.objects(NAMESPACES):
+        name, mesh = live["metadata"]["name"], (live["metadata"].get("labels") or {}).get(MEMBER_OF)
+        if mesh and mesh != name and f"{mesh}/{name}" not in claimed:
+            yield Want(NAMESPACES, {"metadata": {"name": name}}, MANAGER)
+
+
+def _roll_status(world: World, roll: Object) -> Want:
+    mesh, name = roll["metadata"]["namespace"], roll["metadata"]["name"]
+    planes = world.objects(CONTROL_PLANES, mesh)
+    members = _named(roll)
+    done = [live["metadata"]["namespace"] for live in world.objects(MEMBERS) if _mesh_of(live) == mesh]
+    configured = [member for member in members if member in done and planes and name == "default"]
+    pending = [member for member in members if member not in configured]
+    problem, text = _problem(name, planes, pending)
+    status: Object = {
+        "observedGeneration": roll["metadata"]["generation"],
+        "annotations": {"configuredMemberCount": f"{len(configured)}/{len(members)}"},
+        "members": members,
+        "configuredMembers": configured,
+        "pendingMembers": pending,
+        "terminatingMembers": [],
+        "memberStatuses": [_member_status(world, roll, member, member in configured) for member in members],
+        "conditions": [condition(roll, "Ready", not problem, problem or "Configured", text)],
+    }
+    return Want(MEMBER_ROLLS, {"metadata": {"name": name, "namespace": mesh}, "status": status}, MANAGER)
+
+
+def _problem(name: str, planes: list[Object], pending: list[str]) -> tuple[str, str]:
+    if name != "default":
+        return "ErrInvalidName", 'the ServiceMeshMemberRoll name is invalid; must be "default"'
+    if not planes:
+        return "ErrSMCPMissing", "No ServiceMeshControlPlane exists in the namespace"
+    if not is_true(planes[0], "Ready"):
+        return "SMCPReconciling", "The initial service mesh installation has not completed yet"
+    if pending:
+        return "ReconcileError", f"The following namespaces are not yet configured: {pending}"
+    return "", "All namespaces have been configured successfully"
+
+
+def _member_status(world: World, roll: Object, member: str, configured: bool) -> Object:
+    known = next(
+        (entry for entry in roll.get("status", {}).get("memberStatuses") or [] if entry["namespace"] == member), None
+    )
+    live = {"status": known} if known else None
+    if world.get(NAMESPACES, "", member) is None:
+        entry = condition(live, "Reconciled", False, "NamespaceNotExists", f"Namespace {member} does not exist")
+    else:
+        entry = condition(live, "Reconciled", configured, "" if configured else "Reconciling")
+    return {"namespace": member, "conditions": [entry]}
