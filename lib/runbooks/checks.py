@@ -7,6 +7,7 @@ it looked; what it could not look at is named as such and never counted as prove
 from __future__ import annotations
 
 import base64
+import contextlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -53,14 +54,26 @@ class Check:
     Args:
         title: what should hold, in a few words.
         judge: looks, and says how it came out.
-        reads: what it needs to have been read of the cluster.
-        networked: it makes a connection of its own, for which a change needs a moment to arrive.
+        reads: what it needs to have been read of the cluster; where the account may not, it cannot tell.
+        copes: reads that it can do without, and says so itself.
     """
 
     title: str
     judge: Callable[[str, Situation[Any], Connection], Checked]
     reads: Callable[[Any], tuple[Read, ...]] = lambda _: ()
-    networked: bool = False
+    copes: Callable[[Any], tuple[Read, ...]] = lambda _: ()
+
+    def all_reads(self, parameters: Parameters) -> tuple[Read, ...]:
+        """Everything that it looks at."""
+        return (*self.reads(parameters), *self.copes(parameters))
+
+    def look(self, situation: Situation[Any], connection: Connection) -> Checked:
+        """Judge the effect; what may not be read is never taken for absent."""
+        refused = situation.snapshot.refusals(self.reads(situation.parameters))
+        if refused:
+            remedy = "runbooks list --rbac prints the roles that are needed"
+            return Checked(self.title, Proof.UNKNOWN, "", "; ".join(refused), "", remedy)
+        return self.judge(self.title, situation, connection)
 
 
 def _proven(title: str, expected: str, way: str, observed: str = "") -> Checked:
@@ -142,9 +155,7 @@ def _secret_serves(title: str, situation: Situation[CreateIngressCertificates], 
     way = f"a TLS handshake in memory with what {name} holds now"
     live = situation.snapshot.get(SECRET, given.mesh_namespace, given.certificate_secret)
     if live is None:
-        said = situation.snapshot.unreadable(SECRET)
-        proof = Proof.UNKNOWN if said else Proof.FAILED
-        return Checked(title, proof, f"{name} exists", said or "there is no such Secret", way)
+        return Checked(title, Proof.FAILED, f"{name} exists", "there is no such Secret", way, "run 6.4.2 in mode apply")
     data = live.get("data") or {}
     pair = Pair(base64.b64decode(data.get("tls.crt", "")), base64.b64decode(data.get("tls.key", "")))
     if not situation.trusts_system and situation.trust_anchor is None:
@@ -230,7 +241,7 @@ def _certificate_served(title: str, situation: Situation[IntegrateServiceMesh], 
     way = f"a TLS handshake with {_address(situation, host)}, host name checked"
     live = situation.snapshot.get(SECRET, given.mesh_namespace, given.certificate_secret)
     if live is None:
-        return Checked(title, Proof.UNKNOWN, "the Secret to compare with", "it cannot be read", way)
+        return Checked(title, Proof.FAILED, "the Secret to compare with", "there is no such Secret", way, "run 6.4.2")
     try:
         chain = certificates.load_chain(base64.b64decode(live["data"]["tls.crt"]), "the Secret")
     except CertificateError as error:
@@ -253,7 +264,7 @@ def _way_in_remedy(given: IntegrateServiceMesh) -> str:
 
 
 CERTIFICATE_SERVED = Check(
-    "The gateway serves the Secret's certificate", _certificate_served, _secret_read, networked=True
+    "The gateway serves the Secret's certificate", _certificate_served, _secret_read
 )
 
 
@@ -308,6 +319,9 @@ def _sole_ingress(title: str, situation: Situation[IntegrateServiceMesh], _: Con
         if ((serving.get("spec") or {}).get("ingress") or {}).get("kourier", {}).get("enabled"):
             faults.append("KnativeServing also enables Kourier, which then wins")
     faults += [f"Pod {pod['metadata']['name']} of Kourier runs" for pod in _running(_kourier_pods(situation))]
+    kourier_namespace = situation.snapshot.get(NAMESPACE, "", KOURIER_NAMESPACE)
+    if kourier_namespace and (refused := situation.snapshot.refusals(_kourier_reads(situation.parameters))):
+        return Checked(title, Proof.UNKNOWN, f"no Pod of Kourier in {KOURIER_NAMESPACE}", "; ".join(refused), "")
     return _compared(
         title,
         f"config-network names {ISTIO_INGRESS_CLASS}, and no Kourier gateway runs",
@@ -315,6 +329,10 @@ def _sole_ingress(title: str, situation: Situation[IntegrateServiceMesh], _: Con
         f"ConfigMap {SERVING_NAMESPACE}/config-network and the Pods in {KOURIER_NAMESPACE}",
         "set spec.ingress.kourier.enabled to false in KnativeServing, or take the Kourier path (6.4.5)",
     )
+
+
+def _kourier_reads(_: Parameters) -> tuple[Read, ...]:
+    return (Read(POD, KOURIER_NAMESPACE),)
 
 
 def _kourier_pods(situation: Situation[Any]) -> list[Live]:
@@ -333,8 +351,9 @@ SOLE_INGRESS = Check(
     lambda _: (
         Read(CONFIG_MAP, SERVING_NAMESPACE, "config-network"),
         Read(KNATIVE_SERVING, SERVING_NAMESPACE),
-        Read(POD, KOURIER_NAMESPACE),
+        Read(NAMESPACE),
     ),
+    copes=_kourier_reads,
 )
 
 
@@ -477,7 +496,7 @@ def _cluster_local(title: str, situation: Situation[IntegrateServiceMesh], conne
     pod = pods[0]["metadata"]["name"]
     way = f"Service {LOCAL_GATEWAY} port 80 → {port}, by port-forward to Pod {given.mesh_namespace}/{pod}"
     try:
-        with connection.port_forward(given.mesh_namespace, pod, int(port)) as stream:
+        with contextlib.closing(connection.port_forward(given.mesh_namespace, pod, int(port))) as stream:
             answer = probes.http_get(host, stream)
     except ConnectionFailed as error:
         return Checked(title, Proof.UNPROVEN, expected, error.said, way, error.remedy)
@@ -506,10 +525,10 @@ HOST_COVERED = Check(
     _service_ready_host,
     lambda given: (Read(KNATIVE_SERVICE, given.service_namespace, given.service_name),),
 )
-HTTPS_ANSWER = Check("The application answers over HTTPS", _https_answer, networked=True)
+HTTPS_ANSWER = Check("The application answers over HTTPS", _https_answer)
 REFUSED_WITHOUT_ANCHOR = Check(
-    "The same request fails without the trust anchor", _refused_without_anchor, networked=True
+    "The same request fails without the trust anchor", _refused_without_anchor
 )
 SERVICE_SIDECAR = Check("The application's Pods have sidecars", _service_sidecar, _service_reads)
 ROUTE_PASSTHROUGH = Check("The Route passes TLS through", _route_passthrough, _route_reads)
-CLUSTER_LOCAL = Check("The cluster-local name answers", _cluster_local, _local_reads, networked=True)
+CLUSTER_LOCAL = Check("The cluster-local name answers", _cluster_local, copes=_local_reads)

@@ -132,7 +132,9 @@ class Connection:
             raw = response.read()
         except (ApiException, urllib3.exceptions.HTTPError, OSError) as error:
             raise _unreachable(self.server, attempted, error) from error
-        answer = _decode(raw, self.server, attempted)
+        # a group that is not installed is answered by the server's mux, in plain text
+        absent = response.status == 404 and raw.strip() == b"404 page not found"
+        answer = {} if absent else _decode(raw, self.server, attempted)
         audit_id = response.headers.get("Audit-Id", "")
         if response.status >= 400:
             _raise_for(response.status, answer, attempted, audit_id)

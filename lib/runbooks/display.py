@@ -8,6 +8,7 @@ meets outside of error messages are made here, in ``procedure`` and in ``precond
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -48,16 +49,19 @@ class View:
         data: the structured value, JSON only.
         text: what a terminal shows.
         html: what a browser shows.
+        brief: what a terminal shows of it while the run goes on: a line, and one more for each thing amiss.
     """
 
     kind: str
     data: Mapping[str, Any]
     text: str
     html: str
+    brief: tuple[str, ...]
 
     def _repr_mimebundle_(self, **_: object) -> dict[str, Any]:
         """What IPython stores as the cell's output (its documented hook)."""
-        return {MIME: {"view": self.kind, **self.data}, "text/html": self.html, "text/plain": self.text}
+        structured = {"view": self.kind, "brief": list(self.brief), **self.data}
+        return {MIME: structured, "text/html": self.html, "text/plain": self.text}
 
     def __repr__(self) -> str:
         return self.text
@@ -92,9 +96,19 @@ def _titled(title: str, body: str) -> str:
     return f"<p><b>{escape(title)}</b></p>{body}"
 
 
+def _counted(count: int, words: str) -> str:
+    """``1 object``, ``2 objects``; empty for none."""
+    return f"{count} {words}" + ("s" if count != 1 else "") if count else ""
+
+
+def _tally(values: Iterable[Any]) -> str:
+    """How many of each, for example ``5 met, 1 warning``."""
+    return ", ".join(f"{count} {value}" for value, count in Counter(values).items())
+
+
 def note(kind: str, step: str, text: str) -> View:
     """A sentence in place of a result, where there is nothing to do or nothing may be done."""
-    return View(kind, {"step": step, "note": text}, text, f"<p>{escape(text)}</p>")
+    return View(kind, {"step": step, "note": text}, text, f"<p>{escape(text)}</p>", (text,))
 
 
 def target(section: Section, data: Mapping[str, Any]) -> View:
@@ -102,7 +116,8 @@ def target(section: Section, data: Mapping[str, Any]) -> View:
     rows = [(name.replace("_", " "), _value(value)) for name, value in data.items() if value not in ("", {}, None)]
     title = f"Runbook {section.number}: {section.title}"
     html = _table_html(("target", ""), [(escape(name), escape(value)) for name, value in rows])
-    return View("target", dict(data), f"{title}\n{_table_text(rows, '  ')}", _titled(title, html))
+    brief = f"{data['server']}, Kubernetes {data['kubernetes']}, as {data['user']}"
+    return View("target", dict(data), f"{title}\n{_table_text(rows, '  ')}", _titled(title, html), (brief,))
 
 
 def finding_dict(finding: Finding) -> dict[str, str]:
@@ -122,12 +137,21 @@ def preconditions(findings: Sequence[Finding]) -> View:
     for found in findings:
         rows.append((f"{_SIGNS[found.verdict]} {found.verdict}", found.title, found.said))
         if found.verdict is not Verdict.MET and found.remedy:
-            rows.append(("", "", f"what to do: {found.remedy}" + (f" (runbook {found.see})" if found.see else "")))
+            rows.append(("", "", _remedy(found).removeprefix(". ")))
         remedy = f"<br>What to do: {escape(found.remedy)}" if rows[-1][0] == "" else ""
         cells = (f"{_SIGNS[found.verdict]} {found.verdict}", found.title, found.said)
         html.append([escape(cells[0]), escape(cells[1]), escape(cells[2]) + remedy])
     data = {"findings": [finding_dict(found) for found in findings]}
-    return View("preconditions", data, _table_text(rows), _table_html(("", "precondition", "found"), html))
+    amiss = [found for found in findings if found.verdict is not Verdict.MET]
+    brief = [_tally(found.verdict for found in findings)]
+    brief += [f"{_SIGNS[found.verdict]} {found.title}: {found.said}{_remedy(found)}" for found in amiss]
+    page = _table_html(("", "precondition", "found"), html)
+    return View("preconditions", data, _table_text(rows), page, tuple(brief))
+
+
+def _remedy(found: Finding) -> str:
+    see = f" (runbook {found.see})" if found.see else ""
+    return f". What to do: {found.remedy}{see}" if found.remedy else see
 
 
 def desired(section: Section, manifests: Sequence[Mapping[str, Any]], files: Sequence[tuple[str, str]]) -> View:
@@ -140,7 +164,9 @@ def desired(section: Section, manifests: Sequence[Mapping[str, Any]], files: Seq
     listed = "".join(f"<li>{escape(erratum)}</li>" for erratum in errata)
     html = f"<pre>{escape(text)}</pre><p>Differs from the page:</p><ul>{listed}</ul>"
     head = "Nothing has been sent yet."
-    return View("desired", {"manifests": list(manifests)}, f"{head}\n{text}{noted}", _titled(head, html))
+    counts = (_counted(len(manifests), "object"), _counted(len(files), "file"))
+    brief = " and ".join(filter(None, counts)) or "nothing"
+    return View("desired", {"manifests": list(manifests)}, f"{head}\n{text}{noted}", _titled(head, html), (brief,))
 
 
 def change_dict(change: Change) -> dict[str, Any]:
@@ -204,7 +230,8 @@ def plan(plan: Plan, mode: str) -> View:
     foot = f"{count}. {notes[mode]}"
     text = "\n".join([*blocks, foot, plan.digest])
     page = f"{_table_html(('', 'step', 'object'), html)}<p>{escape(foot)}<br><code>{plan.digest}</code></p>"
-    return View("plan", plan_dict(plan), text, page)
+    problems = [f"✗ {problem}" for problem in plan.problems]
+    return View("plan", plan_dict(plan), text, page, (f"{count}, {plan.digest[:24]}…", *problems))
 
 
 def applied(step: Step, written: Sequence[Mapping[str, Any]]) -> View:
@@ -213,7 +240,8 @@ def applied(step: Step, written: Sequence[Mapping[str, Any]]) -> View:
         return note("applied", step.id, "Nothing to change: everything is as planned already.")
     rows = [(entry["operation"], entry["target"], entry.get("audit_id", "")) for entry in written]
     html = _table_html(("", "object", "audit id"), [tuple(map(escape, row)) for row in rows])
-    return View("applied", {"step": step.id, "written": list(written)}, _table_text(rows), html)
+    brief = f"{len(written)} written"
+    return View("applied", {"step": step.id, "written": list(written)}, _table_text(rows), html, (brief,))
 
 
 def waited(step: Step, entries: Sequence[Mapping[str, Any]]) -> View:
@@ -222,7 +250,8 @@ def waited(step: Step, entries: Sequence[Mapping[str, Any]]) -> View:
         return note("waited", step.id, "Nothing to wait for.")
     rows = [(f"{_SIGNS[Proof.PROVEN if e['ready'] else Proof.FAILED]} {e['target']}", e["said"]) for e in entries]
     html = _table_html(("object", ""), [tuple(map(escape, row)) for row in rows])
-    return View("waited", {"step": step.id, "objects": list(entries)}, _table_text(rows), html)
+    brief = tuple(f"{target.removeprefix(_SIGNS[Proof.PROVEN]).lstrip()} {said}" for target, said in rows)
+    return View("waited", {"step": step.id, "objects": list(entries)}, _table_text(rows), html, brief)
 
 
 def checked_dict(check: Checked) -> dict[str, str]:
@@ -251,14 +280,16 @@ def proved(step: Step, checked: Sequence[Checked]) -> View:
         cell = "<br>".join(f"{name}: {escape(text)}" for name, text in facts if text)
         html.append((f"{_SIGNS[check.proof]} {escape(check.proof)}", escape(check.title), cell))
     data = {"step": step.id, "checks": [checked_dict(check) for check in checked]}
-    return View("proved", data, "\n".join(lines), _table_html(("", "effect", ""), html))
+    brief = [_tally(check.proof for check in checked)]
+    brief += [f"{_SIGNS[c.proof]} {c.title}: {c.observed}" for c in checked if c.proof is not Proof.PROVEN]
+    return View("proved", data, "\n".join(lines), _table_html(("", "effect", ""), html), tuple(brief))
 
 
 def failure(kind: str, step: str, lines: Sequence[str]) -> View:
     """Why a step could not be carried out, in the words of the error."""
     text = "\n".join(lines)
     html = f'<div style="border-left:4px solid #c00;padding-left:0.6em"><pre>{escape(text)}</pre></div>'
-    return View(kind, {"step": step, "failure": list(lines)}, f"✗ {text}", html)
+    return View(kind, {"step": step, "failure": list(lines)}, f"✗ {text}", html, ("failed", *lines))
 
 
 def outcome(data: Mapping[str, Any]) -> View:
@@ -268,4 +299,4 @@ def outcome(data: Mapping[str, Any]) -> View:
         rows.append(("plan", digest))
     rows.append(("requests", ", ".join(f"{count} {verb}" for verb, count in data["requests"].items())))
     html = _table_html(("runbook", escape(str(data["section"]))), [tuple(map(escape, row)) for row in rows])
-    return View("outcome", data, _table_text(rows), html)
+    return View("outcome", data, _table_text(rows), html, (f"{data['outcome']}: {data['reason']}",))

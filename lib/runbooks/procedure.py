@@ -18,6 +18,7 @@ from runbooks.checks import Check, all_members
 from runbooks.issuance import Issuance, NewFile
 from runbooks.kinds import (
     CLUSTER_SERVICE_VERSION,
+    CLUSTER_VERSION,
     CONTROL_PLANE,
     GATEWAY,
     INGRESS_CONFIG,
@@ -156,7 +157,7 @@ class Section:
         reads = list(self.reads(parameters))
         for step in self.steps:
             for check in step.checks:
-                reads += check.reads(parameters)
+                reads += check.all_reads(parameters)
         return tuple(dict.fromkeys(reads))
 
 
@@ -462,9 +463,12 @@ _WRITE_VERBS = ("get", "create", "patch")
 
 
 def rights_to_read(section: Section, parameters: Parameters) -> tuple[Right, ...]:
-    """What verify needs: one list for each read, and the look at an object that is waited for."""
-    found = [Right.on(read.kind, "list", read.namespace, read.name) for read in section.all_reads(parameters)]
-    return tuple(sorted(set(found)))
+    """What verify needs: one list for each read, and the cluster's own id.
+
+    The cluster-local proof needs ``create pods/portforward`` besides; without it that effect is "not proven".
+    """
+    found = {Right.on(read.kind, "list", read.namespace, read.name) for read in section.all_reads(parameters)}
+    return tuple(sorted(found | {Right.on(CLUSTER_VERSION, "get", name="version")}))
 
 
 def rights_to_write(section: Section, situation: Situation[Any]) -> tuple[Right, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -72,6 +72,11 @@ class Snapshot:
     def unreadable(self, kind: Kind) -> str:
         """Why objects of a kind could not be read; empty where they could."""
         return next((error.said for read, error in self.refused.items() if read.kind == kind), "")
+
+    def refusals(self, reads: Iterable[Read]) -> tuple[str, ...]:
+        """What the server said to those of the reads that the account may not make."""
+        errors = (self.refused.get(read) for read in reads)
+        return tuple(error.said for error in errors if isinstance(error, Forbidden))
 
     def not_served(self, kind: Kind) -> bool:
         """Whether the server does not know the kind: its CRD is missing."""

@@ -389,15 +389,15 @@ class Runbook:
     def _looked_at(self, step: Step) -> list[Checked]:
         """Every check of a step; after a change they get a while to come true, since a proxy learns of it later."""
         if not self._story.snapshot_is_old:
-            return [check.judge(check.title, self._situation, self._connection) for check in step.checks]
+            return [check.look(self._situation, self._connection) for check in step.checks]
         latest: dict[str, Checked] = {}
 
         def judge(check: Check) -> Callable[[], State]:
             def look() -> State:
-                fresh = self._connection.survey(check.reads(self._parameters))
+                fresh = self._connection.survey(check.all_reads(self._parameters))
                 snapshot = Snapshot({**self._situation.snapshot.found, **fresh.found}, fresh.refused)
                 situation = replace(self._situation, snapshot=snapshot, files=self._files())
-                found = check.judge(check.title, situation, self._connection)
+                found = check.look(situation, self._connection)
                 latest[check.title] = found
                 return State(found.proof is not Proof.FAILED, found.observed)
 

@@ -49,7 +49,8 @@ def until(
             if state.done:
                 del pending[title]
                 done.append(Waited(title, round(elapsed, 2)))
-                say(f"[{len(done)}/{len(judges)}] {title}: done after {elapsed:.1f} s")
+                if title in reasons:  # it was said to be pending
+                    say(f"[{len(done)}/{len(judges)}] {title}: done after {elapsed:.1f} s")
             elif state.message != reasons.get(title) or elapsed - said_at >= _LINE_EVERY_S:
                 reasons[title], said_at = state.message, elapsed
                 so_far = f"{elapsed:.0f} s of at most {timeout_s:.0f} s"

@@ -10,7 +10,6 @@ from typing import Any
 
 import click
 from rich.console import Console
-from rich.table import Table
 
 from runbooks_sandbox import lifecycle
 from runbooks_sandbox.binaries import BinariesUnavailable
@@ -104,10 +103,8 @@ def status(name: str, as_json: bool) -> None:
 
 
 def _show(found: dict[str, Any]) -> None:
-    table = Table.grid(padding=(0, 2))
     for key, value in found.items():
-        table.add_row(key.replace("_", " "), _words(value) or "none")
-    Console(soft_wrap=True).print(table)
+        click.echo(f"{key.replace('_', ' '):17}{_words(value) or 'none'}")
 
 
 def _words(value: Any) -> str:

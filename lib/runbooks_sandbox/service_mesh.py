@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from runbooks_sandbox.api import Object, Resource
+from runbooks_sandbox.api import Object
 from runbooks_sandbox.world import (
     CONTROL_PLANES,
     DEPLOYMENTS,
@@ -13,6 +13,7 @@ from runbooks_sandbox.world import (
     MEMBERS,
     NAMESPACES,
     NETWORK_POLICIES,
+    PEER_AUTHENTICATIONS,
     SERVICES,
     Remove,
     Want,
@@ -25,7 +26,6 @@ from runbooks_sandbox.world import (
 MANAGER = "maistra-istio-operator"
 MEMBER_OF, OWNER, CREATED_BY = "maistra.io/member-of", "maistra.io/owner", "maistra.io/created-by"
 GATEWAY = "istio-ingressgateway"
-PEER_AUTHENTICATIONS = Resource("security.istio.io/v1beta1", "peerauthentications", "PeerAuthentication")
 _BEFORE_IGNORE_LABEL_WENT = (2, 4)
 
 

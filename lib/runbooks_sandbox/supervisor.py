@@ -29,7 +29,7 @@ from runbooks_sandbox.faults import STUCK, acting
 from runbooks_sandbox.gateway import LOCAL_PORT, FilesGateway
 from runbooks_sandbox.serverless import serverless
 from runbooks_sandbox.service_mesh import service_mesh
-from runbooks_sandbox.state import Process, Settings, State, free_port
+from runbooks_sandbox.state import Process, SandboxError, Settings, State, free_port
 from runbooks_sandbox.world import CONFIG_MAPS, CONTROL_PLANES, Loop, StandIn, World, garbage, is_true
 
 _LOG = logging.getLogger(__name__)
@@ -174,11 +174,13 @@ class Supervisor:
     def _wait_usable(self) -> None:
         """The cluster is usable when the operators that are switched on have done their first work."""
         for _ in range(_USABLE_TIMEOUT_S * 100):
-            if STUCK in self._state.faults_on():
+            if STUCK in self._state.faults_on() or self._stop.is_set():
                 return
             if all(is_true(plane, "Ready") for plane in self._world.objects(CONTROL_PLANES)):
                 return
             self._stop.wait(0.01)
+        said = f"the control plane of the mesh is not Ready after {_USABLE_TIMEOUT_S} s"
+        raise SandboxError("waiting for the stand-in operators", said, f"see {self._state.logs / 'supervisor.log'}")
 
     # --- running -------------------------------------------------------------------------------------------------
 

@@ -37,6 +37,7 @@ INGRESS_CONFIGS = Resource("config.openshift.io/v1", "ingresses", "Ingress", nam
 CONTROL_PLANES = Resource("maistra.io/v2", "servicemeshcontrolplanes", "ServiceMeshControlPlane")
 MEMBER_ROLLS = Resource("maistra.io/v1", "servicemeshmemberrolls", "ServiceMeshMemberRoll")
 MEMBERS = Resource("maistra.io/v1", "servicemeshmembers", "ServiceMeshMember")
+PEER_AUTHENTICATIONS = Resource("security.istio.io/v1beta1", "peerauthentications", "PeerAuthentication")
 GATEWAYS = Resource("networking.istio.io/v1alpha3", "gateways", "Gateway")
 KNATIVE_SERVINGS = Resource("operator.knative.dev/v1beta1", "knativeservings", "KnativeServing")
 KNATIVE_SERVICES = Resource("serving.knative.dev/v1", "services", "Service")
@@ -58,6 +59,7 @@ WATCHED = (
     CONTROL_PLANES,
     MEMBER_ROLLS,
     MEMBERS,
+    PEER_AUTHENTICATIONS,
     GATEWAYS,
     KNATIVE_SERVINGS,
     KNATIVE_SERVICES,

@@ -1,0 +1,404 @@
+"""``runbooks``: the command line over the notebooks. Words for people go here; what happens is decided elsewhere."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import click
+import platformdirs
+import yaml
+from rich.console import Console
+from rich.markup import escape
+from rich.status import Status
+from rich.table import Table
+
+from runbooks import run as runs
+from runbooks.errors import ParameterError, RunbookError, UsageError
+from runbooks.parameters import (
+    Parameters,
+    allowed_values,
+    check,
+    example,
+    from_text,
+    read_file,
+    unknown,
+    wanted,
+)
+from runbooks.procedure import SECTIONS, Section, path_of, rights_to_read, rights_to_write, section_of
+from runbooks.rights import roles
+from runbooks.run import Interrupted, Ran
+
+_APP = "serverless-mesh-runbooks"
+_STYLES = {0: "green", 1: "red", 2: "yellow"}
+_MODES = ("verify", "plan", "apply")
+
+
+class _Commands(click.Group):
+    """The commands of this package, and those that an installed extra adds by entry point."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted({*super().list_commands(ctx), "sandbox"})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        found = super().get_command(ctx, cmd_name)
+        if found is None:
+            for entry in metadata.entry_points(group="runbooks.commands", name=cmd_name):
+                return entry.load()  # type: ignore[no-any-return]
+        if found is None and cmd_name == "sandbox":
+            return _absent_sandbox
+        return found
+
+
+@click.command(
+    "sandbox",
+    context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
+    short_help="The local control plane (an extra that is not installed).",
+    add_help_option=False,
+)
+def _absent_sandbox() -> None:
+    """The local control plane is an extra: it does not belong on a production bastion."""
+    raise UsageError(
+        "runbooks sandbox",
+        "the sandbox is an extra and is not installed here",
+        "pip install 'serverless-mesh-runbooks[sandbox]'",
+    )
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(metadata.version(_APP), prog_name="runbooks")
+def cli() -> None:
+    r"""Integrate Service Mesh with OpenShift Serverless: planned, applied and proven by notebooks.
+
+    \b
+    Examples:
+      runbooks list
+      runbooks run all --parameters parameters/sandbox
+      runbooks run 6.4.2 6.4.3 --parameters parameters/prod-a --mode apply
+      runbooks sandbox start
+
+    \b
+    Exit codes of run: 0 as desired, no changes, or done and proven; 2 drift or changes pending;
+    1 failed, blocked or could not tell; 64 wrong call; 130 and 143 ended by a signal.
+    """
+
+
+# --- list --------------------------------------------------------------------------------------------------------
+
+
+@cli.command("list")
+@click.argument("names", nargs=-1, metavar="[SECTION]...")
+@click.option("--parameters", "folder", type=click.Path(path_type=Path), help="Folder of an environment, for --rbac.")
+@click.option("--rbac", is_flag=True, help="Print the roles that --mode needs, as YAML to apply.")
+@click.option("--mode", type=click.Choice(_MODES), default="verify", show_default=True, help="For --rbac.")
+@click.option(
+    "--subject",
+    default="ops/runbooks",
+    show_default=True,
+    metavar="NAMESPACE/SERVICEACCOUNT",
+    help="Who gets the rights of --rbac.",
+)
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def list_(names: Sequence[str], folder: Path | None, rbac: bool, mode: str, subject: str, as_json: bool) -> None:
+    r"""The runbooks, what they change, their parameters, the rights they need.
+
+    \b
+    Examples:
+      runbooks list
+      runbooks list 6.4.3
+      runbooks list --rbac --mode apply --parameters parameters/prod-a --subject ops/nightly
+    """
+    sections = _sections(names, "") if names else tuple(SECTIONS.values())
+    if rbac:
+        click.echo(_rbac(sections, folder, mode, subject), nl=False)
+    elif as_json:
+        click.echo(json.dumps([_section_dict(section) for section in sections], indent=2, ensure_ascii=False))
+    elif names:
+        _show_sections(sections)
+    else:
+        _show_overview(sections)
+
+
+def _section_dict(section: Section) -> dict[str, Any]:
+    return {
+        "section": section.number,
+        "notebook": f"{section.stem}.ipynb",
+        "title": section.title,
+        "heading_ja": section.heading_ja,
+        "path": section.path,
+        "changes": section.changes,
+        "steps": [{"id": step.id, "title": step.title, "title_ja": step.title_ja} for step in section.steps],
+        "parameters": {
+            name: {"wanted": wanted(field), "default": field.default, "description": field.description}
+            for name, field in section.model.model_fields.items()
+        },
+    }
+
+
+def _show_overview(sections: Iterable[Section]) -> None:
+    table = Table(box=None, pad_edge=False)
+    for heading in ("section", "notebook", "changes"):
+        table.add_column(heading, overflow="fold")
+    for section in sections:
+        table.add_row(section.number, section.stem, section.changes)
+    Console().print(table)
+    click.echo("\nrunbooks list SECTION shows its steps and parameters.")
+
+
+def _show_sections(sections: Iterable[Section]) -> None:
+    console = Console(highlight=False)
+    for section in sections:
+        console.print(f"[bold]{section.number} {escape(section.title)}[/]  {section.heading_ja}")
+        console.print(f"Changes: {escape(section.changes)}. Path: {section.path}. Notebook: {section.stem}.ipynb\n")
+        for step in section.steps:
+            console.print(f"  {step.id:18}{escape(step.title)}")
+        table = Table(box=None, pad_edge=False)
+        for heading in ("parameter", "wanted", "default", "meaning"):
+            table.add_column(heading, overflow="fold")
+        for name, field in section.model.model_fields.items():
+            meaning = field.description or ""
+            shown = "" if field.default in ("", []) else json.dumps(field.default, ensure_ascii=False)
+            if not (allowed_values(field) or shown):
+                meaning += f" (example: {example(field)})"
+            table.add_row(name, escape(wanted(field)), escape(shown), escape(meaning))
+        console.print(table)
+
+
+def _rbac(sections: Iterable[Section], folder: Path | None, mode: str, subject: str) -> str:
+    if folder is None:
+        raise UsageError("listing the roles", "which namespaces they are for is a parameter", "give --parameters DIR")
+    namespace, _, name = subject.partition("/")
+    if not (namespace and name):
+        raise UsageError(f"reading --subject {subject}", "", "write NAMESPACE/SERVICEACCOUNT, for example ops/nightly")
+    rights = set()
+    for section in sections:
+        values, _ = _values(section, folder, (), mode)
+        given = check(section.model, values)
+        rights |= set(rights_to_read(section, given))
+        if mode != "verify":
+            rights |= set(rights_to_write(section, given))
+    account = {"kind": "ServiceAccount", "namespace": namespace, "name": name}
+    documents = roles(rights, f"runbooks-{mode}", account)
+    head = (
+        f"# What mode {mode} needs. A Role for a namespace that does not exist yet can be applied when it does.\n"
+        "# To prove the cluster-local name too: create on pods/portforward in the mesh namespace.\n"
+    )
+    return head + yaml.safe_dump_all(documents, sort_keys=False)
+
+
+# --- run ---------------------------------------------------------------------------------------------------------
+
+
+@cli.command()
+@click.argument("names", nargs=-1, required=True, metavar="SECTION...|all")
+@click.option(
+    "--parameters",
+    "folder",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="Folder of an environment: cluster.yaml and one file for each runbook.",
+)
+@click.option("--mode", type=click.Choice(_MODES), help="verify, plan (the default) or apply.")
+@click.option(
+    "--records",
+    type=click.Path(path_type=Path),
+    envvar="RUNBOOKS_RECORDS",
+    help="Where the executed notebooks go, one folder a run; $RUNBOOKS_RECORDS.  [default: your data directory]",
+)
+@click.option("-p", "given", nargs=2, multiple=True, metavar="NAME VALUE", help="Set one parameter; may be repeated.")
+@click.option("--json", "as_json", is_flag=True, help="The outcomes as JSON on standard output, progress on the other.")
+def run(
+    names: Sequence[str],
+    folder: Path,
+    mode: str | None,
+    records: Path | None,
+    given: Sequence[tuple[str, str]],
+    as_json: bool,
+) -> None:
+    r"""Run one runbook, several, or all of a cluster's path, in the documented order.
+
+    \b
+    Examples:
+      runbooks run all --parameters parameters/sandbox --mode apply
+      runbooks run 6.4.3 --parameters parameters/prod-a --mode verify --json
+      runbooks run 6.4.3 --parameters parameters/prod-a -p members shop,billing
+    """
+    sections = _sections(names, str(read_file(folder / "cluster.yaml").get("ingress", "istio")))
+    calls = [(section, *_values(section, folder, given, mode)) for section in sections]
+    _refuse_unknown(sections, given)
+    checked = [check(section.model, values) for section, values, _ in calls]
+    records = records or Path(platformdirs.user_data_path(_APP)) / "records"
+    console = Console(stderr=as_json, highlight=False, soft_wrap=True)
+    found: list[Ran] = []
+    for (section, values, _), parameters in zip(calls, checked, strict=True):
+        earlier = [ran.section for ran in found]
+        if parameters.mode == "apply" and any(ran.exit_code == 1 for ran in found):
+            found.append(runs.not_run(section, f"{earlier[-1]} did not end well"))
+            continue
+        found.append(_run_one(section, {**values, "preceded_by": earlier}, parameters, records, console))
+    code = runs.overall(found)
+    if as_json:
+        click.echo(json.dumps({"exit_code": code, "runs": [ran.as_dict() for ran in found]}, indent=2))
+    else:
+        _show_outcomes(found, console)
+    raise SystemExit(code)
+
+
+def _sections(names: Sequence[str], ingress: str) -> tuple[Section, ...]:
+    if "all" in names:
+        return path_of(ingress)
+    found = {name: section_of(name) for name in names}
+    if missing := [name for name, section in found.items() if section is None]:
+        raise UsageError(
+            f"looking for the runbook {' and '.join(missing)}",
+            "there is none of that name",
+            f"one of {', '.join(SECTIONS)}, a notebook's name, or all",
+        )
+    return tuple(section for section in SECTIONS.values() if section in found.values())
+
+
+def _values(
+    section: Section, folder: Path, given: Iterable[tuple[str, str]], mode: str | None
+) -> tuple[dict[str, Any], Path]:
+    """The parameters of one runbook: cluster.yaml, then its own file, then the command line."""
+    path = folder / f"{section.stem}.yaml"
+    shared = read_file(folder / "cluster.yaml")
+    if strangers := [name for name in shared if name not in Parameters.model_fields]:
+        own = [name for name in strangers if any(name in one.model.model_fields for one in SECTIONS.values())]
+        said = f"{', '.join(strangers)} is no parameter that all runbooks share"
+        remedy = f"put {', '.join(own)} into the runbook's own file" if own else "; ".join(unknown(strangers, Parameters))
+        raise ParameterError(f"reading {folder / 'cluster.yaml'}", said, remedy)
+    values = shared | (read_file(path) if path.exists() else {})
+    for name, text in given:
+        if name in section.model.model_fields:
+            values[name] = from_text(section.model, name, text)
+    return values | ({"mode": mode} if mode else {}), path
+
+
+def _refuse_unknown(sections: Sequence[Section], given: Iterable[tuple[str, str]]) -> None:
+    for name, _ in given:
+        if not any(name in section.model.model_fields for section in sections):
+            said = "; ".join(unknown([name], sections[-1].model))
+            raise ParameterError(f"reading -p {name}", said, "runbooks list SECTION shows the parameters")
+
+
+def _run_one(
+    section: Section, values: Mapping[str, Any], parameters: Parameters, records: Path, console: Console
+) -> Ran:
+    folder = runs.new_folder(records, section, parameters.mode)
+    console.print(f"[bold]{section.number} {escape(section.title)}[/] ({parameters.mode})")
+    with _Progress(console) as progress:
+        ran = runs.execute(section, values, folder, progress)
+    style = _STYLES.get(ran.exit_code, "red")
+    console.print(f"  [{style}]{escape(ran.outcome)}[/]: {escape(ran.reason)} ({ran.seconds:.1f} s)\n")
+    return ran
+
+
+class _Progress:
+    """What a run does, a line for each cell; on a terminal the cell that runs is shown too, with its time."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._status: Status | None = console.status("starting a kernel") if console.is_terminal else None
+        self._cell, self._since = "", 0.0
+
+    def __enter__(self) -> _Progress:
+        if self._status:
+            self._status.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._status:
+            self._status.stop()
+
+    def began(self, cell: str) -> None:
+        self._cell, self._since = cell, time.monotonic()
+        if self._status:
+            self._status.update(f"{cell}")
+
+    def said(self, line: str) -> None:
+        if self._status:
+            self._status.update(escape(f"{self._cell}: {line}"))
+        else:
+            self._console.print(f"    {escape(line)}")
+
+    def ended(self, cell: str, brief: Iterable[str]) -> None:
+        first, *rest = [*brief] or [""]
+        if cell in ("parameters", "injected-parameters", "verdict", "outcome") or not first:
+            return
+        seconds = time.monotonic() - self._since
+        took = f"  [dim]{seconds:.1f} s[/]" if seconds >= 1 else ""
+        style = "red" if first == "failed" else ""
+        text = f"[{style}]{escape(first)}[/]" if style else escape(first)
+        self._console.print(f"  [dim]{cell:24}[/]{text}{took}")
+        for line in rest:
+            self._console.print(f"  {'':24}{escape(line)}")
+
+
+def _show_outcomes(found: Sequence[Ran], console: Console) -> None:
+    width = max(len(ran.outcome) for ran in found)
+    for ran in found:
+        outcome = f"[{_STYLES.get(ran.exit_code, 'red')}]{escape(ran.outcome):{width}}[/]"
+        console.print(f"{ran.section}  {outcome}  {ran.seconds:5.1f} s  {escape(_short(ran.notebook))}")
+
+
+def _short(path: Path | None) -> str:
+    """A path as seen from here, where that is shorter."""
+    if path is None:
+        return ""
+    with contextlib.suppress(ValueError):
+        return str(path.relative_to(Path.cwd()))
+    return str(path)
+
+
+# --- the process -------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[None]:
+    """Let a signal end the kernel and the run in good order."""
+
+    def end(signum: int, _: object) -> None:
+        raise Interrupted(signum)
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, end)
+    yield
+
+
+def main() -> None:
+    """The console script: errors in a few lines, and the documented exit codes."""
+    try:
+        with _signals():
+            cli.main(standalone_mode=False)
+    except RunbookError as error:
+        _fail(error.lines(), error.exit_code)
+    except click.UsageError as error:
+        hint = f"See: {error.ctx.command_path} --help" if error.ctx else ""
+        _fail([error.format_message(), *filter(None, [hint])], UsageError.exit_code)
+    except click.ClickException as error:
+        _fail(error.format_message().splitlines(), 1)
+    except Interrupted as error:
+        _fail([f"ended by {signal.Signals(error.exit_code - 128).name}"], error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        _fail(["interrupted"], 130)
+    except BrokenPipeError:  # whoever read our output has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(141) from None
+
+
+def _fail(lines: Sequence[str], code: int) -> None:
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    first, *rest = lines
+    console.print(f"[red]runbooks:[/] {escape(first)}")
+    for line in rest:
+        console.print(escape(line))
+    raise SystemExit(code)

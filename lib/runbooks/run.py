@@ -1,0 +1,246 @@
+"""Running a runbook's notebook with papermill, which this module alone imports.
+
+The outcome is read from the executed notebook, where the last but one cell put it as a structured value; it is never
+guessed from the way in which the execution ended.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import io
+import secrets
+import sys
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from runbooks.display import MIME
+from runbooks.errors import UsageError
+from runbooks.procedure import Section
+from runbooks.verdicts import Outcome
+
+_HERE = Path(__file__).parent
+
+
+class Watcher(Protocol):
+    """Who is told how a run gets on."""
+
+    def began(self, cell: str) -> None:
+        """A code cell has begun."""
+
+    def said(self, line: str) -> None:
+        """The running cell printed a line, for example what it waits for."""
+
+    def ended(self, cell: str, brief: Iterable[str]) -> None:
+        """A code cell has ended, with what its result says in brief."""
+
+
+@dataclass(frozen=True)
+class Ran:
+    """One run of one runbook.
+
+    Args:
+        section: the documented number.
+        outcome: in the words of ``Outcome``.
+        reason: why.
+        exit_code: what it means for the caller.
+        seconds: how long it took, kernel included.
+        notebook: the executed notebook, or None where nothing was run.
+        facts: the structured outcome of the notebook; empty where it never came to it.
+    """
+
+    section: str
+    outcome: str
+    reason: str
+    exit_code: int
+    seconds: float = 0.0
+    notebook: Path | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The run for a program."""
+        return {
+            "section": self.section,
+            "outcome": self.outcome,
+            "reason": self.reason,
+            "exit_code": self.exit_code,
+            "seconds": round(self.seconds, 2),
+            "notebook": str(self.notebook or ""),
+            "facts": dict(self.facts),
+        }
+
+
+def not_run(section: Section, reason: str) -> Ran:
+    """What is said of a runbook that an earlier one's failure kept from running."""
+    return Ran(section.number, str(Outcome.NOT_RUN), reason, 1)
+
+
+def overall(runs: Iterable[Ran]) -> int:
+    """The exit code of several runs: 1 wins over 2, 2 over 0."""
+    codes = {run.exit_code for run in runs}
+    return 1 if codes - {0, 2} else max(codes, default=0)
+
+
+def notebook_of(section: Section) -> Path:
+    """The notebook's source: beside the package where it is installed, in the repository where it is developed.
+
+    Raises:
+        UsageError: neither is there.
+    """
+    for folder in (_HERE / "notebooks", _HERE.parent.parent / "notebooks"):
+        if (path := folder / f"{section.stem}.ipynb").is_file():
+            return path
+    raise UsageError(f"looking for the notebook {section.stem}.ipynb", "it is not installed", "install the package anew")
+
+
+def new_folder(records: Path, section: Section, mode: str) -> Path:
+    """A folder of its own for one run; none is ever used twice.
+
+    Raises:
+        UsageError: it cannot be made, so nothing may be run.
+    """
+    name = f"{dt.datetime.now(dt.UTC):%Y%m%dT%H%M%SZ}-{section.number}-{mode}-{secrets.token_hex(3)}"
+    folder = records.absolute() / name
+    try:
+        folder.mkdir(parents=True)
+    except OSError as error:
+        remedy = "name a folder that can be written with --records; nothing was run"
+        raise UsageError(f"making {folder}", error.strerror or str(error), remedy) from error
+    return folder
+
+
+def execute(section: Section, parameters: Mapping[str, Any], folder: Path, watcher: Watcher) -> Ran:
+    """Execute a runbook's notebook in a kernel of its own.
+
+    Args:
+        section: which runbook.
+        parameters: names and values, as they go into the notebook.
+        folder: where the executed notebook is written.
+        watcher: who is told how it gets on.
+
+    Returns:
+        How it ended; a notebook that ended without an outcome has failed.
+    """
+    papermill = _papermill()
+    source, target = notebook_of(section), folder / f"{section.stem}.ipynb"
+    began, stopped_by = time.monotonic(), ""
+    try:
+        papermill.execute_notebook(
+            _literal(source),
+            _literal(target),
+            parameters=dict(parameters),
+            kernel_name="python3",
+            progress_bar=False,
+            stdout_file=_Lines(watcher),
+            shutdown_kernel="immediate",  # a polite shutdown takes up to 3.4 s now and then
+            interrupt_on_timeout=True,
+            config=_private_kernel(),
+            on_cell_execute=lambda cell, cell_index: _told(watcher.began, cell),
+            on_cell_executed=lambda cell, cell_index, execute_reply: _ended(watcher, cell),
+        )
+    except papermill.PapermillExecutionError as error:
+        stopped_by = _last_words(error)
+    except (RuntimeError, OSError, TimeoutError) as error:  # the kernel died or would not start, or the disk is full
+        stopped_by = f"{type(error).__name__}: {error}".strip(": ")
+    return _ran(section, target, stopped_by, time.monotonic() - began)
+
+
+def _papermill() -> Any:
+    # jsonschema compiles a grammar for IRIs at import, 0.7 s that nothing in a notebook needs; it does without
+    sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
+    import papermill
+
+    return papermill
+
+
+def _literal(path: Path) -> str:
+    """A path that papermill's ``str.format`` leaves as it is."""
+    return str(path).replace("{", "{{").replace("}", "}}")
+
+
+def _private_kernel() -> Any:
+    """Kernel traffic over Unix sockets of this user, not over open ports."""
+    from traitlets.config import Config
+
+    return Config({"KernelManager": {"transport": "ipc"}})
+
+
+class _Lines(io.TextIOBase):
+    """The kernel's standard output, passed on line by line."""
+
+    def __init__(self, watcher: Watcher) -> None:
+        self._watcher, self._rest = watcher, ""
+
+    def write(self, text: str) -> int:
+        *lines, self._rest = (self._rest + text).split("\n")
+        for line in lines:
+            self._watcher.said(line)
+        return len(text)
+
+
+def _told(began: Any, cell: Any) -> None:
+    if cell.cell_type == "code":
+        began(cell.get("id", ""))
+
+
+def _ended(watcher: Watcher, cell: Any) -> None:
+    if cell.cell_type != "code":
+        return
+    brief: list[str] = []
+    for output in cell.outputs:
+        if output.output_type == "error":
+            brief += ["failed", *_error_lines(output)]
+        else:
+            brief += output.get("data", {}).get(MIME, {}).get("brief", [])
+    watcher.ended(cell.get("id", ""), brief)
+
+
+def _error_lines(output: Any) -> list[str]:
+    """What a failed cell said: our errors come as lines to read, others as a traceback whose last line tells."""
+    if any(line.startswith(("Traceback", "\x1b")) or "Traceback" in line for line in output.traceback):
+        return [f"{output.ename}: {output.evalue}"]
+    return list(output.traceback) or [f"{output.ename}: {output.evalue}"]
+
+
+def _last_words(error: Any) -> str:
+    lines = [line for line in error.traceback if "Traceback" not in line]
+    return lines[0] if len(lines) == len(error.traceback) and lines else f"{error.ename}: {error.evalue}"
+
+
+def _ran(section: Section, target: Path, stopped_by: str, seconds: float) -> Ran:
+    facts = read_outcome(target)
+    if not facts:
+        reason = stopped_by or "the notebook ended without an outcome"
+        return Ran(section.number, str(Outcome.FAILED), reason, 1, seconds, target if target.exists() else None)
+    return Ran(section.number, facts["outcome"], facts["reason"], int(facts["exit_code"]), seconds, target, facts)
+
+
+def read_outcome(path: Path) -> dict[str, Any]:
+    """The structured outcome in an executed notebook; empty where it never came to one, or cannot be read."""
+    import nbformat
+
+    try:
+        notebook = nbformat.read(path, as_version=4)
+    except (OSError, ValueError, nbformat.reader.NotJSONError):
+        return {}
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            value = output.get("data", {}).get(MIME, {})
+            if value.get("view") == "outcome":
+                return dict(value)
+    return {}
+
+
+class Interrupted(KeyboardInterrupt):
+    """A signal asked this process to end.
+
+    Args:
+        signum: the signal's number.
+    """
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(signum)
+        self.exit_code = 128 + signum
+
