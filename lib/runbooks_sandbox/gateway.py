@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import subprocess
 from collections.abc import Iterable
@@ -169,7 +170,7 @@ class FilesGateway:
 
     def start(self) -> subprocess.Popen[bytes]:
         """Start Envoy on what the files say."""
-        for name in ("lds", "cds", "rds", "sds"):
+        for name in ("lds", "cds"):
             if not (self._folder / f"{name}.json").exists():
                 self._write(name, [])
         bootstrap = self._folder / "bootstrap.json"
@@ -192,9 +193,11 @@ class FilesGateway:
         found = certificate(world, state.credential)
         if found:
             self._served[state.credential] = found  # kept when the Secret is gone or broken, as the real one does
-        self._write("sds", [self._secret(name, *pair) for name, pair in self._served.items()])
+        for name, pair in self._served.items():
+            self._write(_secret_file(name), [self._secret(name, *pair)])
         self._write("cds", [self._cluster()])
-        self._write("rds", [_routes("public", state.public), _routes("local", state.local or ())])
+        for name, hosts in (("public", state.public), ("local", state.local or ())):
+            self._write(f"rds-{name}", [_routes(name, hosts)])  # Envoy takes one route configuration a file
         self._write("lds", [*self._https(state), *self._local(state)])
 
     def _write(self, name: str, resources: list[Any]) -> None:
@@ -244,7 +247,10 @@ class FilesGateway:
     def _https(self, state: Routing) -> list[Object]:
         if not state.https:
             return []
-        secret = {"name": state.credential or "none", "sds_config": self._source("sds", _SECRET_TIMEOUT)}
+        name = state.credential or "none"
+        if not (self._folder / f"{_secret_file(name)}.json").exists():
+            self._write(_secret_file(name), [])
+        secret = {"name": name, "sds_config": self._source(_secret_file(name), _SECRET_TIMEOUT)}
         context = {
             "@type": f"{_TYPES}extensions.transport_sockets.tls.v3.DownstreamTlsContext",
             "common_tls_context": {
@@ -277,7 +283,7 @@ class FilesGateway:
             "@type": f"{_TYPES}extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
             "stat_prefix": routes,
             "strip_any_host_port": True,
-            "rds": {"route_config_name": routes, "config_source": self._source("rds")},
+            "rds": {"route_config_name": routes, "config_source": self._source(f"rds-{routes}")},
             "http_filters": [{"name": "envoy.filters.http.router", "typed_config": router}],
         }
         return {"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}
@@ -285,6 +291,11 @@ class FilesGateway:
 
 def _socket(address: str, port: int) -> Object:
     return {"socket_address": {"address": address, "port_value": port}}
+
+
+def _secret_file(credential: str) -> str:
+    """The file of one Secret; a credentialName may hold anything."""
+    return f"sds-{hashlib.sha256(credential.encode()).hexdigest()[:12]}"
 
 
 def _routes(name: str, hosts: tuple[Host, ...]) -> Object:

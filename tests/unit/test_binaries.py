@@ -352,7 +352,8 @@ def test_an_old_go_is_replaced_for_this_build_only(machine: Machine, monkeypatch
     new = machine.install_go()
     machine.install_go(version="go1.25.9")
     # stands in for python -m pip install ... --target DIR
-    script = f"#!/bin/sh\nfor directory; do :; done\n/bin/mkdir -p $directory/go/bin\n/bin/cat > $directory/go/bin/go <<'EOF'\n{new}EOF\n"
+    script = "#!/bin/sh\nfor directory; do :; done\n/bin/mkdir -p $directory/go/bin\n"
+    script += f"/bin/cat > $directory/go/bin/go <<'EOF'\n{new}EOF\n"
     pip = executable(machine.root / "python", script + "/bin/chmod +x $directory/go/bin/go\n")
     monkeypatch.setattr(sys, "executable", str(pip))
     assert machine.find().source == "built from Go modules"
