@@ -99,8 +99,12 @@ class Step:
     title_ja: str
     replaces: tuple[str, ...]
     objects: Callable[[Situation[Any]], tuple[Desired | DesiredFile, ...]]
-    awaits: Callable[[Situation[Any]], tuple[Awaited, ...]] = lambda _: ()
+    awaits: Callable[[Situation[Any]], tuple[Awaited, ...]] | None = None
     checks: tuple[Check, ...] = ()
+
+    def awaited(self, situation: Situation[Any]) -> tuple[Awaited, ...]:
+        """The objects that must be ready in this situation."""
+        return self.awaits(situation) if self.awaits else ()
 
 
 @dataclass(frozen=True)
@@ -485,7 +489,7 @@ def rights_to_write(section: Section, situation: Situation[Any]) -> tuple[Right,
                 found |= {Right.on(ref.kind, verb, ref.namespace, ref.name) for verb in verbs}
         found |= {
             Right.on(awaited.ref.kind, "get", awaited.ref.namespace, awaited.ref.name)
-            for awaited in step.awaits(situation)
+            for awaited in step.awaited(situation)
         }
     if MEMBER_ROLL in {read.kind for read in section.all_reads(situation.parameters)}:
         found |= _member_rights(situation)

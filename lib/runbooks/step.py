@@ -345,7 +345,7 @@ class Runbook:
         return self._carried_out("waited", "wait", self._section.step(step_id), self._wait, verify=True)
 
     def _wait(self, step: Step) -> View:
-        awaited = step.awaits(self._situation)
+        awaited = step.awaited(self._situation)
         states = {entry.ref: entry.judge(self._situation.snapshot.of(entry.ref)) for entry in awaited}
         looked = self._parameters.mode == "verify" or not self._story.snapshot_is_old
         if self._parameters.mode == "apply" and not (looked and all(state.done for state in states.values())):

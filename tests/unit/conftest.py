@@ -135,7 +135,14 @@ def situate(now: dt.datetime, ingress_config: Live, csv: Callable[..., Live]) ->
         )
         given = {"context": "admin@prod-a", "certificates_dir": "/certificates", **parameters}
         return Situation(
-            check(PARAMETERS[section], given), now, snapshot, files or {}, given_files or {}, tuple(denied), {}, prepared
+            check(PARAMETERS[section], given),
+            now,
+            snapshot,
+            files or {},
+            given_files or {},
+            tuple(denied),
+            {},
+            prepared,
         )
 
     return make

@@ -1,0 +1,61 @@
+# Everything sets itself up: `make run` and `make test` work on a machine with python3, git and make.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+RUNBOOKS := $(BIN)/runbooks
+PYTEST := $(BIN)/python -m pytest -q
+
+.PHONY: help run test test-fast unit lint lab bench soak lock clean
+
+help:  ## This list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+
+$(READY): requirements.lock pyproject.toml lib/runbooks_sandbox/pyproject.toml
+	@tests/set-up.sh $(PYTHON) $(VENV)
+	@touch $@
+
+run: $(READY)  ## Play the runbooks against a real control plane on this machine
+	@$(RUNBOOKS) sandbox start
+	@echo
+	@$(RUNBOOKS) run all --parameters parameters/sandbox --mode apply --records records
+	@echo
+	@echo "Open an executed notebook above, or all of them: make lab"
+	@echo "The sandbox stays up; see it:  $(RUNBOOKS) sandbox status"
+	@echo "                     stop it:  $(RUNBOOKS) sandbox stop"
+
+test: lint  ## All checks and tests
+	@$(BIN)/python tests/interpreters.py tests/unit
+	@$(PYTEST) tests/cluster tests/notebooks tests/faults
+
+test-fast: lint unit  ## What can be told in under a minute: lint, and unit tests on one interpreter
+
+unit: $(READY)
+	@$(PYTEST) tests/unit
+
+lint: $(READY)  ## ruff, mypy, import contracts
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+lab: $(READY)  ## JupyterLab on copies of the runbooks, in work/
+	@mkdir -p work && cp -n notebooks/*.ipynb work/ && cp -rn parameters work/ && cp -rn records work/ 2>/dev/null || true
+	@cd work && ../$(BIN)/jupyter lab
+
+bench: $(READY)  ## Measure, and write docs/measurements.md
+	@$(BIN)/python tests/bench.py
+
+soak: $(READY)  ## Long campaigns; run them before a release
+	@$(PYTEST) -m soak -o addopts= tests
+
+lock: $(READY)  ## Resolve requirements.lock anew
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	  --custom-compile-command "make lock" --no-emit-package serverless-mesh-runbooks-sandbox \
+	  --all-extras --group dev pyproject.toml lib/runbooks_sandbox/pyproject.toml -o requirements.lock
+
+clean:  ## Remove the environment, caches and copies; the sandbox and the records stay
+	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache work dist
