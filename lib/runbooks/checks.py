@@ -263,9 +263,7 @@ def _way_in_remedy(given: IntegrateServiceMesh) -> str:
     )
 
 
-CERTIFICATE_SERVED = Check(
-    "The gateway serves the Secret's certificate", _certificate_served, _secret_read
-)
+CERTIFICATE_SERVED = Check("The gateway serves the Secret's certificate", _certificate_served, _secret_read)
 
 
 # --- 6.4.3: Knative Serving --------------------------------------------------------------------------------------
@@ -526,9 +524,7 @@ HOST_COVERED = Check(
     lambda given: (Read(KNATIVE_SERVICE, given.service_namespace, given.service_name),),
 )
 HTTPS_ANSWER = Check("The application answers over HTTPS", _https_answer)
-REFUSED_WITHOUT_ANCHOR = Check(
-    "The same request fails without the trust anchor", _refused_without_anchor
-)
+REFUSED_WITHOUT_ANCHOR = Check("The same request fails without the trust anchor", _refused_without_anchor)
 SERVICE_SIDECAR = Check("The application's Pods have sidecars", _service_sidecar, _service_reads)
 ROUTE_PASSTHROUGH = Check("The Route passes TLS through", _route_passthrough, _route_reads)
 CLUSTER_LOCAL = Check("The cluster-local name answers", _cluster_local, copes=_local_reads)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import json
 import os
 import signal
@@ -36,6 +37,7 @@ from runbooks.parameters import (
 from runbooks.procedure import SECTIONS, Section, path_of, rights_to_read, rights_to_write, section_of
 from runbooks.rights import roles
 from runbooks.run import Interrupted, Ran
+from runbooks.situation import Situation
 
 _APP = "serverless-mesh-runbooks"
 _STYLES = {0: "green", 1: "red", 2: "yellow"}
@@ -184,7 +186,7 @@ def _rbac(sections: Iterable[Section], folder: Path | None, mode: str, subject: 
         given = check(section.model, values)
         rights |= set(rights_to_read(section, given))
         if mode != "verify":
-            rights |= set(rights_to_write(section, given))
+            rights |= set(rights_to_write(section, Situation(given, dt.datetime.now(dt.UTC))))
     account = {"kind": "ServiceAccount", "namespace": namespace, "name": name}
     documents = roles(rights, f"runbooks-{mode}", account)
     head = (
@@ -274,7 +276,8 @@ def _values(
     if strangers := [name for name in shared if name not in Parameters.model_fields]:
         own = [name for name in strangers if any(name in one.model.model_fields for one in SECTIONS.values())]
         said = f"{', '.join(strangers)} is no parameter that all runbooks share"
-        remedy = f"put {', '.join(own)} into the runbook's own file" if own else "; ".join(unknown(strangers, Parameters))
+        nearest = "; ".join(unknown(strangers, Parameters))
+        remedy = f"put {', '.join(own)} into the runbook's own file" if own else nearest
         raise ParameterError(f"reading {folder / 'cluster.yaml'}", said, remedy)
     values = shared | (read_file(path) if path.exists() else {})
     for name, text in given:

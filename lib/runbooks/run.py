@@ -92,7 +92,8 @@ def notebook_of(section: Section) -> Path:
     for folder in (_HERE / "notebooks", _HERE.parent.parent / "notebooks"):
         if (path := folder / f"{section.stem}.ipynb").is_file():
             return path
-    raise UsageError(f"looking for the notebook {section.stem}.ipynb", "it is not installed", "install the package anew")
+    attempted = f"looking for the notebook {section.stem}.ipynb"
+    raise UsageError(attempted, "it is not installed", "install the package anew")
 
 
 def new_folder(records: Path, section: Section, mode: str) -> Path:
@@ -137,8 +138,8 @@ def execute(section: Section, parameters: Mapping[str, Any], folder: Path, watch
             shutdown_kernel="immediate",  # a polite shutdown takes up to 3.4 s now and then
             interrupt_on_timeout=True,
             config=_private_kernel(),
-            on_cell_execute=lambda cell, cell_index: _told(watcher.began, cell),
-            on_cell_executed=lambda cell, cell_index, execute_reply: _ended(watcher, cell),
+            on_cell_execute=lambda cell, **_: _began(watcher, cell),
+            on_cell_executed=lambda cell, **_: _ended(watcher, cell),
         )
     except papermill.PapermillExecutionError as error:
         stopped_by = _last_words(error)
@@ -180,9 +181,9 @@ class _Lines(io.TextIOBase):
         return len(text)
 
 
-def _told(began: Any, cell: Any) -> None:
+def _began(watcher: Watcher, cell: Any) -> None:
     if cell.cell_type == "code":
-        began(cell.get("id", ""))
+        watcher.began(cell.get("id", ""))
 
 
 def _ended(watcher: Watcher, cell: Any) -> None:
@@ -243,4 +244,3 @@ class Interrupted(KeyboardInterrupt):
     def __init__(self, signum: int) -> None:
         super().__init__(signum)
         self.exit_code = 128 + signum
-

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,9 +24,7 @@ from runbooks_sandbox.faults import FAULTS
 from runbooks_sandbox.furniture import STANDS_IN
 from runbooks_sandbox.state import Process, SandboxError, Settings, State, placed
 
-_START_TIMEOUT_S = 120
 _END_TIMEOUT_S = 15
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -94,26 +94,39 @@ def _launch(state: State, found: binaries.Binaries, console: Console) -> None:
     paths = {"kube_apiserver": str(found.kube_apiserver), "etcd": str(found.etcd), "source": found.source}
     state.logs.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "runbooks_sandbox.supervisor", str(state.folder), json.dumps(paths)]
-    with (state.logs / "supervisor.err").open("wb") as errors:
-        process = subprocess.Popen(
+    with (
+        (state.logs / "supervisor.err").open("wb") as errors,
+        subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, start_new_session=True, text=True
-        )
-    assert process.stdout is not None
-    said = ""
-    try:
-        for line in process.stdout:
-            said = line.strip()
-            if said == "ready":
-                return
-            if not said.startswith("failed "):
-                console.print(f"  {said}")
-    except KeyboardInterrupt:
-        process.terminate()
-        process.wait(_END_TIMEOUT_S)
-        raise
-    process.wait(_END_TIMEOUT_S)
+        ) as launcher,  # it forks and ends; the supervisor stays in its process group
+    ):
+        assert launcher.stdout is not None
+        said = ""
+        try:
+            for line in launcher.stdout:
+                said = line.strip()
+                if said == "ready":
+                    return
+                if not said.startswith("failed "):
+                    console.print(f"  {said}")
+        except BaseException:
+            _take_down(launcher.pid, state)
+            raise
     reason = json.loads(said.removeprefix("failed ")) if said.startswith("failed ") else _last_words(state)
     raise SandboxError(f"starting sandbox {state.name}", reason, f"the logs are in {state.logs}")
+
+
+def _take_down(group: int, state: State) -> None:
+    """End a supervisor that was still starting: politely, so that it takes the others with it."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(group, signal.SIGTERM)
+    for _ in range(int(_END_TIMEOUT_S / 0.05)):
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            break
+        time.sleep(0.05)
+    clean_up(state)
 
 
 def _last_words(state: State) -> str:

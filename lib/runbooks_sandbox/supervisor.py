@@ -218,6 +218,8 @@ def main(folder: str, found: str) -> int:
         folder: the sandbox's folder.
         found: the executables, as JSON.
     """
+    if os.fork():
+        os._exit(0)  # whoever started us need not wait for us, and leaves no zombie
     path = Path(folder)
     state = State(path.name, path.parent)
     state.logs.mkdir(parents=True, exist_ok=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import tomllib
@@ -111,7 +112,7 @@ class TestNotebook:
 
     def test_has_text_before_every_code_cell(self, path: Path) -> None:
         found = cells(path)
-        for before, cell in zip(found, found[1:], strict=False):
+        for before, cell in itertools.pairwise(found):
             if cell["cell_type"] == "code" and cell["id"] != "verdict":
                 assert "markdown" == before["cell_type"], cell["id"]
 

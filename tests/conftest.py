@@ -1,0 +1,147 @@
+"""Real control planes for the tests; each has a state folder of its own and is gone afterwards."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from rich.console import Console
+
+from runbooks.display import View
+from runbooks.parameters import read_file
+from runbooks.procedure import SECTIONS
+from runbooks.step import open_runbook
+from runbooks_sandbox import lifecycle
+from runbooks_sandbox.api import Api, Object, Resource
+from runbooks_sandbox.credentials import STAND_INS, token
+from runbooks_sandbox.lifecycle import Played
+from runbooks_sandbox.state import State
+
+ROOT = Path(__file__).parents[1]
+REAL_CRDS = ROOT.parent / "shared" / "crds"
+ENGINEER = "platform-engineer"
+
+
+@dataclass
+class Sandbox:
+    """A running sandbox, and what a test does with it."""
+
+    state: State
+    api: Api
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What a process needs to find it, with the project's own parameter files."""
+        home = self.state.folder.parents[2]
+        return {**os.environ, "XDG_STATE_HOME": str(home), "RUNBOOKS_SANDBOX": self.state.name}
+
+    def parameters(self, number: str, **changes: object) -> dict[str, Any]:
+        """The parameters of the environment ``sandbox``, with changes."""
+        folder, stem = ROOT / "parameters" / "sandbox", SECTIONS[number].stem
+        values = read_file(folder / "cluster.yaml") | read_file(folder / f"{stem}.yaml")
+        own = {"kubeconfig": str(self.state.kubeconfig), "certificates_dir": str(self.state.certificates)}
+        return {**values, **own, "timeout_s": 60, **changes}
+
+    def play(self, number: str, mode: str = "apply", **changes: object) -> dict[str, Any]:
+        """Run a runbook's cells in this process, in the notebook's order; returns its outcome."""
+        return self.play_until("", number, mode, **changes)["outcome"]
+
+    def play_until(self, last: str, number: str, mode: str = "apply", **changes: object) -> dict[str, dict[str, Any]]:
+        """Run the cells up to and with one of them; returns each cell's structured value."""
+        runbook = open_runbook(number, self.parameters(number, mode=mode, **changes))
+        found: dict[str, dict[str, Any]] = {}
+        notebook = json.loads((ROOT / "notebooks" / f"{SECTIONS[number].stem}.ipynb").read_text())
+        for cell in notebook["cells"]:
+            if cell["cell_type"] != "code" or cell["id"] in ("parameters", "connect", "verdict"):
+                continue
+            verb, _, step = cell["id"].partition("-")
+            view: View = getattr(runbook, verb)(*([step] if step else []))
+            found[cell["id"]] = dict(view.data)
+            if cell["id"] == last:
+                break
+        return found
+
+    def get(self, resource: Resource, namespace: str, name: str) -> Object:
+        """One object as it is now."""
+        return dict(self.api.request("GET", resource.path(namespace, name)))
+
+    def patch(
+        self, resource: Resource, namespace: str, name: str, body: Object, manager: str = "kubectl-edit"
+    ) -> Object:
+        """A merge patch under a field manager's name."""
+        path, query = resource.path(namespace, name), {"fieldManager": manager}
+        return dict(self.api.request("PATCH", path, body, query=query, content_type="application/merge-patch+json"))
+
+    def create_namespace(self, name: str) -> None:
+        """A namespace of an application."""
+        self.api.request("POST", "/api/v1/namespaces", {"metadata": {"name": name}})
+
+    def writes(self, since: int = 0, user: str = ENGINEER) -> list[str]:
+        """The writes in the API server's own audit log: verb and path; access reviews and dry runs aside."""
+        found = []
+        for line in self.state.audit_log.read_text().splitlines()[since:]:
+            event = json.loads(line)
+            uri = event["requestURI"]
+            if event["user"]["username"] != user or "/apis/auth" in uri or "dryRun=All" in uri:
+                continue
+            if event["verb"] in ("create", "update", "patch", "delete") and "/portforward" not in uri:
+                found.append(f"{event['verb']} {uri.partition('?')[0]}")
+        return found
+
+    def audit_position(self) -> int:
+        """How many lines the audit log has now."""
+        return len(self.state.audit_log.read_text().splitlines())
+
+
+def started(state: State, played: Played) -> Sandbox:
+    """Start a sandbox and wait until it is usable."""
+    lifecycle.start(state, played, Console(file=io.StringIO()))
+    server = f"https://127.0.0.1:{state.settings().api_port}"
+    return Sandbox(state, Api(server, token(state.pki, STAND_INS), str(state.pki / "ca.crt")))
+
+
+@pytest.fixture(scope="session")
+def new_sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Sandbox]]:
+    """Makes sandboxes, and takes them down in the end."""
+    home = tmp_path_factory.mktemp("state")
+    made: list[State] = []
+
+    def make(**played: Any) -> Sandbox:
+        state = State(f"test-{len(made)}", home / "serverless-mesh-runbooks" / "sandbox")
+        made.append(state)
+        return started(state, Played(**played))
+
+    yield make
+    for state in made:
+        lifecycle.stop(state)
+
+
+@pytest.fixture
+def sandbox(new_sandbox: Callable[..., Sandbox]) -> Iterator[Sandbox]:
+    """A fresh cluster for one test."""
+    found = new_sandbox()
+    yield found
+    lifecycle.stop(found.state)
+
+
+@pytest.fixture(scope="module")
+def integrated(new_sandbox: Callable[..., Sandbox]) -> Iterator[Sandbox]:
+    """A cluster that 6.4.2 and 6.4.3 have been applied to; tests that share it put back what they change."""
+    found = new_sandbox()
+    for number in ("6.4.2", "6.4.3"):
+        outcome = found.play(number)
+        assert "done and proven" == outcome["outcome"], outcome["reason"]
+    yield found
+    lifecycle.stop(found.state)
+
+
+def documented(text: str) -> Mapping[str, Any]:
+    """A manifest as the page shows it."""
+    return dict(yaml.safe_load(text))
