@@ -89,7 +89,7 @@ class Sandbox:
         for line in self.state.audit_log.read_text().splitlines()[since:]:
             event = json.loads(line)
             uri = event["requestURI"]
-            if event["user"]["username"] != user or "/apis/auth" in uri or "dryRun=All" in uri:
+            if event["user"].get("username") != user or "/apis/auth" in uri or "dryRun=All" in uri:
                 continue
             if event["verb"] in ("create", "update", "patch", "delete") and "/portforward" not in uri:
                 found.append(f"{event['verb']} {uri.partition('?')[0]}")

@@ -8,6 +8,7 @@ in one place (``_raise_for``).
 from __future__ import annotations
 
 import json
+import logging
 import socket
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -63,24 +64,46 @@ def connect(kubeconfig: str, context: str) -> Connection:
     configuration = Configuration()
     attempted = f"reading context {context} of {kubeconfig or 'the default kubeconfig'}"
     try:
-        if context == "in-cluster":
-            config.load_incluster_config(client_configuration=configuration)
-        else:
-            _check_kubeconfig(kubeconfig, attempted)
-            config.load_kube_config(
-                config_file=kubeconfig or None,
-                context=context,
-                client_configuration=configuration,
-                persist_config=False,
-            )
+        with _Overheard() as overheard:
+            if context == "in-cluster":
+                config.load_incluster_config(client_configuration=configuration)
+            else:
+                _check_kubeconfig(kubeconfig, attempted)
+                config.load_kube_config(
+                    config_file=kubeconfig or None,
+                    context=context,
+                    client_configuration=configuration,
+                    persist_config=False,
+                )
+        if overheard.words:
+            raise ConfigException("; ".join(overheard.words))
     except (ConfigException, yaml.YAMLError, OSError, TypeError, ValueError) as error:
         said = " ".join(str(error).split())
-        raise ConnectionFailed(attempted, said, "oc config get-contexts lists the contexts that there are") from error
+        remedy = "oc config get-contexts lists the contexts; oc whoami tries the context's login program"
+        raise ConnectionFailed(attempted, said, remedy) from error
     # a server that is away is said at once; one that is overloaded or restarting is asked again
     configuration.retries = urllib3.Retry(
         total=4, connect=1, read=1, status=3, backoff_factor=0.2, status_forcelist=(429, 503), allowed_methods=None
     )
     return Connection(ApiClient(configuration), context)
+
+
+class _Overheard(logging.Handler):
+    """What the client only logs: that a login program failed, after which it would go on as an anonymous user."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.words: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.words.append(record.getMessage())
+
+    def __enter__(self) -> _Overheard:
+        logging.getLogger().addHandler(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        logging.getLogger().removeHandler(self)
 
 
 def _check_kubeconfig(path: str, attempted: str) -> None:

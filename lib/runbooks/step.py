@@ -232,9 +232,13 @@ class Runbook:
         snapshot, ref = self._situation.snapshot, wanted.ref
         live = snapshot.of(ref)
         change = change_of(step.id, wanted, live, compare(wanted, live))
+        if live is None and snapshot.not_served(ref.kind):
+            if not wanted.brought_by:
+                said = f"the cluster does not know {ref.kind.plural}.{ref.kind.group}; install the operator that does"
+                return replace(change, problems=(said,))
+            said = f"its CRD comes with {wanted.brought_by}"
+            return replace(change, notes=(f"planned without the server's opinion: {said}",))
         if live is None and (said := snapshot.unreadable(ref.kind)):
-            if snapshot.not_served(ref.kind) and wanted.brought_by:
-                said = f"its CRD comes with {wanted.brought_by}"
             return replace(change, notes=(f"planned without the server's opinion: {said}",))
         if change.operation is Operation.UNCHANGED or self._parameters.mode == "verify" or self._blocked:
             return change

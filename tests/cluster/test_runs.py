@@ -1,0 +1,280 @@
+"""What a run leaves behind, finds again, and never touches; judged by the API server's own audit log."""
+
+from __future__ import annotations
+
+import concurrent.futures
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import yaml
+
+from runbooks.checks import all_members
+from runbooks.parameters import PARAMETERS, IntegrateServiceMesh, check
+from runbooks.procedure import SECTIONS, rights_to_read
+from runbooks.rights import roles
+from runbooks_sandbox import lifecycle
+from runbooks_sandbox.api import ApiError
+from runbooks_sandbox.world import (
+    GATEWAYS,
+    KNATIVE_SERVICES,
+    KNATIVE_SERVINGS,
+    MEMBER_ROLLS,
+    NAMESPACES,
+    SECRETS,
+    SERVICES,
+    WATCHED,
+)
+from tests.conftest import Sandbox
+
+BOTH = ("6.4.2", "6.4.3")
+
+
+def resource_versions(sandbox: Sandbox) -> dict[str, str]:
+    """The resourceVersion of everything that a run could have written."""
+    found = {}
+    for resource in WATCHED:
+        try:
+            items = sandbox.api.request("GET", resource.path())["items"]
+        except ApiError as error:
+            assert 404 == error.status  # its CRD comes later
+            continue
+        for live in items:
+            metadata = live["metadata"]
+            found[f"{resource} {metadata.get('namespace', '')}/{metadata['name']}"] = metadata["resourceVersion"]
+    return found
+
+
+class TestASecondRun:
+    @pytest.mark.parametrize("number", BOTH)
+    def test_changes_nothing_and_says_so(self, integrated: Sandbox, number: str) -> None:
+        since = integrated.audit_position()
+        outcome = integrated.play(number)
+        assert ("no changes", 0) == (outcome["outcome"], outcome["exit_code"])
+        assert [] == integrated.writes(since)
+
+    @pytest.mark.parametrize("number", BOTH)
+    def test_lists_each_kind_at_most_once_for_each_namespace(self, integrated: Sandbox, number: str) -> None:
+        requests = integrated.play(number)["requests"]
+        reads = SECTIONS[number].all_reads(check(PARAMETERS[number], integrated.parameters(number)))
+        identity = 3  # version, cluster id, and how a sandbox describes itself
+        assert requests["GET"] == len(reads) + identity
+
+    @pytest.mark.parametrize("mode", ["plan", "verify"])
+    def test_in_a_mode_that_reads_moves_nothing(self, integrated: Sandbox, mode: str) -> None:
+        before, since = resource_versions(integrated), integrated.audit_position()
+        outcomes = [integrated.play(number, mode) for number in BOTH]
+        assert [0, 0] == [outcome["exit_code"] for outcome in outcomes]
+        assert before == resource_versions(integrated)
+        assert [] == integrated.writes(since)
+
+
+def test_plan_and_verify_of_a_fresh_cluster_say_what_is_missing(sandbox: Sandbox) -> None:
+    before = resource_versions(sandbox)
+    plans = [sandbox.play("6.4.2", "plan"), sandbox.play("6.4.3", "plan", preceded_by=["6.4.2"])]
+    checks = [sandbox.play("6.4.2", "verify"), sandbox.play("6.4.3", "verify", preceded_by=["6.4.2"])]
+    assert ["changes pending"] * 2 == [outcome["outcome"] for outcome in plans]
+    assert ["drift"] * 2 == [outcome["outcome"] for outcome in checks]
+    assert [2] * 4 == [outcome["exit_code"] for outcome in plans + checks]
+    assert not sandbox.state.certificates.exists()
+    assert before == resource_versions(sandbox)
+
+
+def test_the_plan_of_an_equal_cluster_has_the_same_digest(new_sandbox: Callable[..., Sandbox]) -> None:
+    digests = []
+    for _ in range(2):
+        found = new_sandbox()
+        plans = [found.play("6.4.2", "plan"), found.play("6.4.3", "plan", preceded_by=["6.4.2"])]
+        digests.append([outcome["plan"]["digest"] for outcome in plans])
+        lifecycle.stop(found.state)
+    assert digests[0] == digests[1]
+
+
+# --- drift -------------------------------------------------------------------------------------------------------
+
+SERVING = "knative-serving"
+
+
+def _gateway_secret(sandbox: Sandbox) -> None:
+    live = sandbox.get(GATEWAYS, SERVING, "knative-ingress-gateway")
+    live["spec"]["servers"][0]["tls"]["credentialName"] = "other-certs"
+    sandbox.patch(GATEWAYS, SERVING, "knative-ingress-gateway", {"spec": live["spec"]})
+
+
+def _member_gone(sandbox: Sandbox) -> None:
+    sandbox.patch(MEMBER_ROLLS, "istio-system", "default", {"spec": {"members": [SERVING]}})
+
+
+def _no_port_translation_label(sandbox: Sandbox) -> None:
+    label: dict[str, Any] = {"experimental.istio.io/disable-gateway-port-translation": None}
+    sandbox.patch(SERVICES, "istio-system", "knative-local-gateway", {"metadata": {"labels": label}})
+
+
+def _activator_without_sidecar(sandbox: Sandbox) -> None:
+    live = sandbox.get(KNATIVE_SERVINGS, SERVING, SERVING)
+    live["spec"]["deployments"][0]["annotations"].pop("sidecar.istio.io/inject")
+    sandbox.patch(KNATIVE_SERVINGS, SERVING, SERVING, {"spec": {"deployments": live["spec"]["deployments"]}})
+
+
+def _service_without_passthrough(sandbox: Sandbox) -> None:
+    annotation: dict[str, Any] = {"serving.knative.openshift.io/enablePassthrough": None}
+    sandbox.patch(KNATIVE_SERVICES, "default", "hello", {"metadata": {"annotations": annotation}})
+
+
+def _gateway_deleted(sandbox: Sandbox) -> None:
+    sandbox.api.delete(GATEWAYS, SERVING, "knative-local-gateway")
+
+
+DRIFTS = {
+    "Gateway knative-serving/knative-ingress-gateway": _gateway_secret,
+    "ServiceMeshMemberRoll istio-system/default": _member_gone,
+    "Service istio-system/knative-local-gateway": _no_port_translation_label,
+    "KnativeServing knative-serving/knative-serving": _activator_without_sidecar,
+    "Knative Service default/hello": _service_without_passthrough,
+    "Gateway knative-serving/knative-local-gateway": _gateway_deleted,
+}
+
+
+@pytest.mark.parametrize("target", DRIFTS)
+def test_drift_is_found_named_and_repaired_and_nothing_else_is_touched(integrated: Sandbox, target: str) -> None:
+    DRIFTS[target](integrated)
+    found = integrated.play("6.4.3", "verify")
+    assert ("drift", 2) == (found["outcome"], found["exit_code"])
+    differing = {change["target"] for change in found["plan"]["changes"] if change["operation"] != "unchanged"}
+    assert {target} == differing
+    since = integrated.audit_position()
+    repaired = integrated.play("6.4.3")
+    assert "done and proven" == repaired["outcome"], repaired["reason"]
+    assert [target] == [entry["target"] for entry in repaired["applied"]]
+    assert {path.rpartition("/")[2] for path in integrated.writes(since)} == {target.rpartition("/")[2]}
+    assert "as desired" == integrated.play("6.4.3", "verify")["outcome"]
+
+
+def test_drift_says_who_changed_it_and_since_when(integrated: Sandbox) -> None:
+    _no_port_translation_label(integrated)
+    label = {"experimental.istio.io/disable-gateway-port-translation": "false"}
+    integrated.patch(SERVICES, "istio-system", "knative-local-gateway", {"metadata": {"labels": label}}, "a-colleague")
+    changes = integrated.play("6.4.3", "verify")["plan"]["changes"]
+    fields = [field for change in changes for field in change["fields"]]
+    assert [("false", "true", "a-colleague")] == [
+        (field["old"], field["new"], field["set_by"][0]["manager"]) for field in fields
+    ]
+    assert fields[0]["set_by"][0]["since"]
+    blocked = integrated.play("6.4.3")
+    assert ("blocked", 1) == (blocked["outcome"], blocked["exit_code"])
+    assert "a-colleague" in blocked["reason"]
+    assert "take_over" in blocked["reason"]
+    taken = integrated.play("6.4.3", take_over=["a-colleague"])
+    assert "done and proven" == taken["outcome"], taken["reason"]
+
+
+def test_a_certificate_that_somebody_replaced_is_drift_of_6_4_2(integrated: Sandbox) -> None:
+    secret = integrated.get(SECRETS, "istio-system", "wildcard-certs")["data"]
+    integrated.patch(SECRETS, "istio-system", "wildcard-certs", {"data": {"tls.crt": secret["tls.key"]}})
+    assert 2 == integrated.play("6.4.2", "verify")["exit_code"]
+    assert "done and proven" == integrated.play("6.4.2")["outcome"]
+    assert 0 == integrated.play("6.4.3", "verify")["exit_code"]
+
+
+# --- others ------------------------------------------------------------------------------------------------------
+
+
+def test_what_other_teams_have_put_there_survives(sandbox: Sandbox) -> None:
+    sandbox.create_namespace("shop")
+    roll = {"apiVersion": MEMBER_ROLLS.api_version, "kind": MEMBER_ROLLS.kind}
+    address = {"name": "default", "namespace": "istio-system", "labels": {"team": "shop"}}
+    sandbox.api.apply({**roll, "metadata": address, "spec": {"members": ["shop"]}}, MEMBER_ROLLS, "team-shop")
+    for number in BOTH:
+        assert "done and proven" == sandbox.play(number)["outcome"]
+    live = sandbox.get(MEMBER_ROLLS, "istio-system", "default")
+    assert ["shop", "knative-serving", "default"] == live["spec"]["members"]
+    assert {"team": "shop"} == live["metadata"]["labels"]
+    serving = sandbox.get(KNATIVE_SERVINGS, SERVING, SERVING)
+    theirs = {"name": "webhook", "annotations": {"team": "shop"}}
+    deployments = [*serving["spec"]["deployments"], theirs]
+    spec = {"deployments": deployments, "config": {"observability": {"metrics.backend-destination": "prometheus"}}}
+    annotations = {"serverless.openshift.io/enable-secret-informer-filtering": "true"}
+    sandbox.patch(KNATIVE_SERVINGS, SERVING, SERVING, {"metadata": {"annotations": annotations}, "spec": spec}, "other")
+    _gateway_deleted(sandbox)
+    assert "done and proven" == sandbox.play("6.4.3")["outcome"]
+    after = sandbox.get(KNATIVE_SERVINGS, SERVING, SERVING)
+    assert deployments == after["spec"]["deployments"]
+    assert spec["config"] == after["spec"]["config"]
+    assert annotations.items() <= after["metadata"]["annotations"].items()
+
+
+def test_two_runs_at_once_that_add_different_members_lose_none(sandbox: Sandbox) -> None:
+    names = [f"team-{number}" for number in range(4)]
+    for name in names:
+        sandbox.create_namespace(name)
+    assert 0 == sandbox.play("6.4.2")["exit_code"]
+
+    def run(name: str) -> Any:
+        return sandbox.play("6.4.3", members=[name], service_namespace=name)
+
+    with concurrent.futures.ThreadPoolExecutor(len(names)) as pool:
+        first = list(pool.map(run, names))
+    again = [run(name) for name in names]  # one that met the other's write in between stops, and a second run finishes
+    assert {"done and proven", "failed"} >= {outcome["outcome"] for outcome in first}
+    assert {"done and proven", "no changes"} >= {outcome["outcome"] for outcome in again}
+    members = sandbox.get(MEMBER_ROLLS, "istio-system", "default")["spec"]["members"]
+    assert sorted(["knative-serving", *names]) == sorted(members)
+
+
+# --- few rights --------------------------------------------------------------------------------------------------
+
+
+def limited(sandbox: Sandbox, mode: str = "verify") -> str:
+    """A kubeconfig for a ServiceAccount with just the rights that ``runbooks list --rbac`` prints."""
+    sandbox.api.request("POST", "/api/v1/namespaces/default/serviceaccounts", {"metadata": {"name": mode}})
+    subject = {"kind": "ServiceAccount", "namespace": "default", "name": mode}
+    rights = set()
+    for number in BOTH:
+        rights |= set(rights_to_read(SECTIONS[number], check(PARAMETERS[number], sandbox.parameters(number))))
+    present = {live["metadata"]["name"] for live in sandbox.api.request("GET", NAMESPACES.path())["items"]}
+    for document in roles(rights, f"runbooks-{mode}", subject):
+        namespace = document["metadata"].get("namespace")
+        where = f"/namespaces/{namespace}" if namespace else ""
+        if not namespace or namespace in present:
+            plural = f"{document['kind'].lower()}s"
+            sandbox.api.request("POST", f"/apis/rbac.authorization.k8s.io/v1{where}/{plural}", document)
+    spec = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"expirationSeconds": 3600}}
+    path = f"/api/v1/namespaces/default/serviceaccounts/{mode}/token"
+    token = sandbox.api.request("POST", path, spec)["status"]["token"]
+    config = yaml.safe_load(sandbox.state.kubeconfig.read_text())
+    config["users"][0]["user"] = {"token": token}
+    target = sandbox.state.folder / f"kubeconfig-{mode}"
+    target.write_text(yaml.safe_dump(config))
+    return str(target)
+
+
+def test_verify_needs_just_the_rights_that_are_printed_for_it(integrated: Sandbox) -> None:
+    kubeconfig = limited(integrated)
+    for number in BOTH:
+        outcome = integrated.play(number, "verify", kubeconfig=kubeconfig)
+        assert "as desired" == outcome["outcome"], outcome["reason"]
+        assert "system:serviceaccount:default:verify" == outcome["target"]["user"]
+        unproven = [item["title"] for item in outcome["checks"] if item["proof"] == "not proven"]
+        assert (["The cluster-local name answers"] if number == "6.4.3" else []) == unproven
+    blocked = integrated.play("6.4.3", "apply", kubeconfig=kubeconfig)
+    assert ("blocked", 1) == (blocked["outcome"], blocked["exit_code"])
+    assert "patch gateways.networking.istio.io knative-ingress-gateway in namespace knative-serving" in blocked["reason"]
+    _gateway_secret(integrated)
+    assert "drift" == integrated.play("6.4.3", "verify", kubeconfig=kubeconfig)["outcome"]
+    assert "done and proven" == integrated.play("6.4.3")["outcome"]
+
+
+def test_a_list_that_is_forbidden_is_never_taken_for_empty(integrated: Sandbox) -> None:
+    kubeconfig = limited(integrated, "no-pods")
+    path = "/apis/rbac.authorization.k8s.io/v1/namespaces/knative-serving/roles/runbooks-no-pods"
+    role = integrated.api.request("GET", path)
+    role["rules"] = [rule for rule in role["rules"] if rule["resources"] != ["pods"]]
+    integrated.api.request("PUT", path, role)
+    outcome = integrated.play("6.4.3", "verify", kubeconfig=kubeconfig)
+    assert ("could not tell", 1) == (outcome["outcome"], outcome["exit_code"])
+    assert "Activator and autoscaler have sidecars" in outcome["reason"]
+
+
+def test_all_members_always_hold_knative_serving() -> None:
+    given = IntegrateServiceMesh(context="x", members=["shop"], service_namespace="shop")
+    assert ("knative-serving", "shop") == all_members(given)
