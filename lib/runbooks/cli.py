@@ -389,10 +389,10 @@ def main() -> None:
         _fail([error.format_message(), *filter(None, [hint])], UsageError.exit_code)
     except click.ClickException as error:
         _fail(error.format_message().splitlines(), 1)
-    except Interrupted as error:
-        _fail([f"ended by {signal.Signals(error.exit_code - 128).name}"], error.exit_code)
-    except (KeyboardInterrupt, click.Abort):
-        _fail(["interrupted"], 130)
+    except (KeyboardInterrupt, click.Abort) as error:
+        cause = error.__cause__ if isinstance(error, click.Abort) else error
+        signum = cause.signum if isinstance(cause, Interrupted) else signal.SIGINT
+        _fail([f"ended by {signal.Signals(signum).name}"], 128 + signum)
     except BrokenPipeError:  # whoever read our output has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(141) from None
