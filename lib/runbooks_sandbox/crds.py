@@ -198,8 +198,11 @@ def exported(folder: Path) -> list[dict[str, Any]]:
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
             raise ValueError(f"{path} cannot be read as YAML: {' '.join(str(error).split())}") from error
         for document in documents:
-            items = document.get("items", [document]) if isinstance(document, dict) else []
-            found += [_cleaned(item) for item in items if item.get("kind") == "CustomResourceDefinition"]
+            items = (document.get("items") or [document]) if isinstance(document, dict) else []
+            try:
+                found += [_cleaned(item) for item in items if item.get("kind") == "CustomResourceDefinition"]
+            except (AttributeError, KeyError, TypeError) as error:
+                raise ValueError(f"{path} holds a CustomResourceDefinition without {error}") from error
     if not found:
         raise ValueError(f"{folder} holds no YAML file with a CustomResourceDefinition")
     return found
@@ -211,7 +214,22 @@ _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the exported sch
 def _cleaned(crd: dict[str, Any]) -> dict[str, Any]:
     metadata = {key: crd["metadata"][key] for key in ("name", "labels", "annotations") if key in crd["metadata"]}
     spec = {key: value for key, value in crd["spec"].items() if key != "conversion"}
-    return {"apiVersion": crd["apiVersion"], "kind": crd["kind"], "metadata": metadata, "spec": spec}
+    cleaned = {"apiVersion": crd["apiVersion"], "kind": crd["kind"], "metadata": metadata, "spec": spec}
+    served_at(cleaned)
+    return cleaned
+
+
+def served_at(crd: dict[str, Any]) -> str:
+    """The path that lists the objects of a definition.
+
+    Raises:
+        KeyError: the definition lacks what makes one up.
+    """
+    spec = crd["spec"]
+    versions = [version["name"] for version in spec["versions"] if version.get("served")]
+    if not versions:
+        raise KeyError("served version")
+    return f"/apis/{spec['group']}/{versions[0]}/{spec['names']['plural']}"
 
 
 def split(exported_crds: Iterable[dict[str, Any]] = ()) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:

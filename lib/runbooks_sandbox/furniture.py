@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import base64
 import concurrent.futures
+import time
 import uuid
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from runbooks_sandbox.api import Api, Object, Resource
+from runbooks_sandbox.api import Api, ApiError, Object, Resource
+from runbooks_sandbox.crds import served_at
 from runbooks_sandbox.credentials import ENGINEER
 from runbooks_sandbox.endpoints import GREETING, Ports
+from runbooks_sandbox.state import SandboxError
 from runbooks_sandbox.workloads import NODE
 from runbooks_sandbox.world import CONFIG_MAPS, CONTROL_PLANES, CRDS, INGRESS_CONFIGS, NAMESPACES, NODES
 
@@ -22,6 +25,7 @@ STANDS_IN = (
     "application, and istiod, in whose place files configure the gateway"
 )
 
+_SERVED_TIMEOUT_S = 30
 _CLUSTER_VERSIONS = Resource("config.openshift.io/v1", "clusterversions", "ClusterVersion", namespaced=False)
 _CSVS = Resource("operators.coreos.com/v1alpha1", "clusterserviceversions", "ClusterServiceVersion")
 _SUBSCRIPTIONS = Resource("operators.coreos.com/v1alpha1", "subscriptions", "Subscription")
@@ -35,7 +39,13 @@ _CLUSTER_ROLE_BINDINGS = Resource(
     "rbac.authorization.k8s.io/v1", "clusterrolebindings", "ClusterRoleBinding", namespaced=False
 )
 
+_ROLES = Resource("rbac.authorization.k8s.io/v1", "roles", "Role")
+_ROLE_BINDINGS = Resource("rbac.authorization.k8s.io/v1", "rolebindings", "RoleBinding")
+_RBAC = "rbac.authorization.k8s.io"
+INTRODUCTION = "runbooks-sandbox"
+
 _NAMESPACES: Mapping[str, dict[str, str]] = {
+    "kube-public": {},  # the API server makes it too, at some moment after it is ready
     "openshift-operators": {},
     "openshift-serverless": {},
     "openshift-monitoring": {"name": "openshift-monitoring", "openshift.io/cluster-monitoring": "true"},
@@ -47,9 +57,38 @@ _NAMESPACES: Mapping[str, dict[str, str]] = {
 
 
 def load_crds(api: Api, crds: Iterable[Object]) -> None:
-    """Load definitions, several at a time since each waits for its schema to be published."""
+    """Load definitions and wait until their objects are served; several at a time, since the server takes a while.
+
+    Raises:
+        SandboxError: the server refuses a definition, or does not serve it.
+    """
+
+    def load(crd: Object) -> None:
+        name = crd["metadata"]["name"]
+        try:
+            api.apply(crd, CRDS, MANAGER)
+        except ApiError as error:
+            raise SandboxError(f"loading the CRD {name}", error.message, "export it again, or leave it out") from error
+        if not _served(api, served_at(crd)):
+            said = f"its objects are not served after {_SERVED_TIMEOUT_S} s"
+            raise SandboxError(f"loading the CRD {name}", said, "oc describe crd shows its conditions")
+
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda crd: api.apply(crd, CRDS, MANAGER), crds))
+        list(pool.map(load, crds))
+
+
+def _served(api: Api, path: str) -> bool:
+    deadline = time.monotonic() + _SERVED_TIMEOUT_S
+    while time.monotonic() < deadline:
+        try:
+            api.request("GET", path, query={"limit": "1"})
+        except ApiError as error:
+            if error.status != 404:
+                raise
+            time.sleep(0.05)
+        else:
+            return True
+    return False
 
 
 def connect_node(api: Api, port: int) -> None:
@@ -71,8 +110,8 @@ def furnish(api: Api, *, serverless: str, mesh: str) -> None:
         _CLUSTER_ROLE_BINDINGS,
         {
             "metadata": {"name": ENGINEER},
-            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"},
-            "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": ENGINEER}],
+            "roleRef": {"apiGroup": _RBAC, "kind": "ClusterRole", "name": "cluster-admin"},
+            "subjects": [{"apiGroup": _RBAC, "kind": "User", "name": ENGINEER}],
         },
     )
     for resource, manifest in _objects(serverless, mesh):
@@ -105,6 +144,7 @@ def _objects(serverless: str, mesh: str) -> Iterable[tuple[Resource, Object]]:
             },
         },
     )
+    yield from _readers()
     yield INGRESS_CONFIGS, {"metadata": {"name": "cluster"}, "spec": {"domain": DOMAIN}}
     operators = (
         ("openshift-serverless", "serverless-operator", serverless),
@@ -153,6 +193,21 @@ def _objects(serverless: str, mesh: str) -> Iterable[tuple[Resource, Object]]:
     )
 
 
+def _readers() -> Iterable[tuple[Resource, Object]]:
+    """Whoever may log in may read how the sandbox describes itself, however few rights the account has."""
+    metadata = {"name": INTRODUCTION, "namespace": "kube-public"}
+    rule = {"apiGroups": [""], "resources": ["configmaps"], "resourceNames": [INTRODUCTION], "verbs": ["get"]}
+    yield _ROLES, {"metadata": metadata, "rules": [rule]}
+    yield (
+        _ROLE_BINDINGS,
+        {
+            "metadata": metadata,
+            "roleRef": {"apiGroup": _RBAC, "kind": "Role", "name": INTRODUCTION},
+            "subjects": [{"apiGroup": _RBAC, "kind": "Group", "name": "system:authenticated"}],
+        },
+    )
+
+
 def introduce(api: Api, name: str, gateway: str, played: Mapping[str, str], real: Mapping[str, str]) -> None:
     """The ConfigMap in which the sandbox describes itself, for whoever connects and for every record."""
     data = {
@@ -163,7 +218,7 @@ def introduce(api: Api, name: str, gateway: str, played: Mapping[str, str], real
         "stands_in": STANDS_IN,
         "application": f"answers {GREETING!r} whatever its image",
     }
-    _put(api, CONFIG_MAPS, {"metadata": {"name": "runbooks-sandbox", "namespace": "kube-public"}, "data": data})
+    _put(api, CONFIG_MAPS, {"metadata": {"name": INTRODUCTION, "namespace": "kube-public"}, "data": data})
 
 
 def register_webhook(api: Api, ports: Ports, authority: Path) -> None:
