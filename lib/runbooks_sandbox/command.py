@@ -15,25 +15,27 @@ from runbooks_sandbox import lifecycle
 from runbooks_sandbox.binaries import BinariesUnavailable
 from runbooks_sandbox.faults import FAULTS
 from runbooks_sandbox.lifecycle import Played
-from runbooks_sandbox.state import SandboxError, State
+from runbooks_sandbox.state import SandboxError, State, WrongCall
 
 _NAME = click.option("--name", default="default", show_default=True, help="Which sandbox; several can run at once.")
 
 
 def _explained(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Errors in one sentence with what to do, exit code 1."""
+    """Errors in a sentence with what to do; exit code 1, or that of a wrong call."""
 
     @functools.wraps(function)
     def run(*arguments: Any, **options: Any) -> Any:
         try:
             return function(*arguments, **options)
+        except WrongCall as error:
+            raise click.UsageError(str(error), click.get_current_context()) from error
         except (SandboxError, BinariesUnavailable) as error:
             raise click.ClickException(str(error)) from error
+        except BrokenPipeError:
+            raise  # not ours: whoever read our output has read enough
         except OSError as error:
-            said = f"{error.strerror or error}" + (f": {error.filename}" if error.filename else "")
-            raise click.ClickException(
-                f"{said}\nWhat to do: free some space or mend the permissions, then try again"
-            ) from error
+            attempted = click.get_current_context().command_path
+            raise click.ClickException(str(SandboxError.of(attempted, error))) from error
 
     return run
 
@@ -119,10 +121,11 @@ def _words(value: Any) -> str:
 @sandbox.command()
 @_NAME
 @_played
+@click.option("--own-crds", is_flag=True, help="Load our own CRDs again.")
 @_explained
-def reset(name: str, serverless: str | None, mesh: str | None, crds: Path | None) -> None:
+def reset(name: str, serverless: str | None, mesh: str | None, crds: Path | None, own_crds: bool) -> None:
     """Begin anew: empty cluster, no certificates, no faults; other versions if you say so."""
-    was_running = lifecycle.reset(State(name), Played(serverless, mesh, crds), Console(stderr=True))
+    was_running = lifecycle.reset(State(name), Played(serverless, mesh, crds, own_crds), Console(stderr=True))
     click.echo(f"sandbox {name} is {'as new' if was_running else 'empty; runbooks sandbox start begins anew'}")
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ctypes
 import json
+import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import urllib3
@@ -24,9 +26,11 @@ _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None)  # loaded before any fork
 
 
-def _die_with_parent() -> None:
+def _die_with(parent: int) -> None:
     """Ask the kernel to end this child when the supervisor is gone, however it went (Linux)."""
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)  # it went before we asked
 
 
 def spawn(command: Sequence[str | Path], log: Path, cwd: Path) -> subprocess.Popen[bytes]:
@@ -48,7 +52,7 @@ def spawn(command: Sequence[str | Path], log: Path, cwd: Path) -> subprocess.Pop
                 stdout=output,
                 stderr=output,
                 cwd=cwd,
-                preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+                preexec_fn=partial(_die_with, os.getpid()) if sys.platform == "linux" else None,
             )
     except OSError as error:
         raise SandboxError(f"starting {command[0]}", str(error), "check the executable") from error
@@ -121,14 +125,23 @@ def _audit_policy() -> dict[str, object]:
     }
 
 
-def wait_ready(api: Api, processes: dict[str, subprocess.Popen[bytes]], state: State) -> None:
+def wait_ready(
+    api: Api, processes: dict[str, subprocess.Popen[bytes]], state: State, go_on: Callable[[], None]
+) -> None:
     """Wait until the API server says that it is ready.
+
+    Args:
+        api: a connection to it.
+        processes: what must not end meanwhile.
+        state: where the logs are.
+        go_on: called again and again; raises where there is nothing to wait for any more.
 
     Raises:
         SandboxError: a process ended, or it took too long; the message holds the log's last lines.
     """
     deadline = time.monotonic() + _READY_TIMEOUT_S
     while time.monotonic() < deadline:
+        go_on()
         for name, process in processes.items():
             if process.poll() is not None:
                 raise SandboxError(

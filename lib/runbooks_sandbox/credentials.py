@@ -10,6 +10,7 @@ from pathlib import Path
 
 import yaml
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -63,8 +64,8 @@ def _keep(path: Path, content: bytes | str) -> None:
 
 
 def make(folder: Path) -> None:
-    """Make everything that is not there yet: authority, serving certificate, ServiceAccount key, tokens."""
-    if (folder / "tokens.csv").exists():
+    """Make authority, serving certificate, ServiceAccount key and tokens, unless all are there and can be read."""
+    if _sound(folder):
         return
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     authority_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
@@ -93,7 +94,26 @@ def make(folder: Path) -> None:
         f"{secrets.token_urlsafe(24)},{ENGINEER},{ENGINEER},",
         f'{secrets.token_urlsafe(24)},{STAND_INS},{STAND_INS},"system:masters"',
     ]
-    _keep(folder / "tokens.csv", "\n".join(rows) + "\n")  # last: whoever sees it sees all the others
+    _keep(folder / "tokens.csv", "\n".join(rows) + "\n")
+
+
+def _sound(folder: Path) -> bool:
+    """Whether everything is there as we made it; a kill, a full disk or a hand may have cut it short."""
+    encoding, form = serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    try:
+        authority, serving = (
+            x509.load_pem_x509_certificate((folder / name).read_bytes()) for name in ("ca.crt", "serving.crt")
+        )
+        serving.verify_directly_issued_by(authority)
+        key, account_key = (
+            serialization.load_pem_private_key((folder / name).read_bytes(), None)
+            for name in ("serving.key", "service-account.key")
+        )
+        known = {token(folder, user) for user in (ENGINEER, STAND_INS)}
+    except (FileNotFoundError, ValueError, TypeError, KeyError, InvalidSignature):
+        return False
+    fits = key.public_key().public_bytes(encoding, form) == serving.public_key().public_bytes(encoding, form)
+    return fits and isinstance(account_key, rsa.RSAPrivateKey) and all(map(len, known))
 
 
 def token(folder: Path, user: str) -> str:
@@ -103,7 +123,7 @@ def token(folder: Path, user: str) -> str:
         KeyError: there is no such user.
     """
     rows = [line.split(",") for line in (folder / "tokens.csv").read_text().splitlines()]
-    return {row[1]: row[0] for row in rows}[user]
+    return {row[1]: row[0] for row in rows if len(row) > 1}[user]
 
 
 def write_kubeconfig(path: Path, folder: Path, server: str) -> None:

@@ -10,37 +10,44 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import psutil
+import urllib3
 from rich.console import Console
 
 from runbooks_sandbox import binaries, crds
-from runbooks_sandbox.api import Api
-from runbooks_sandbox.credentials import STAND_INS, token
+from runbooks_sandbox.api import Api, ApiError
+from runbooks_sandbox.credentials import STAND_INS, token, write_kubeconfig
 from runbooks_sandbox.faults import FAULTS
 from runbooks_sandbox.furniture import STANDS_IN
-from runbooks_sandbox.state import Process, SandboxError, Settings, State, placed
+from runbooks_sandbox.state import READY, STARTING, SandboxError, Settings, State, WrongCall, placed, version
 
 _END_TIMEOUT_S = 15
+_OLDEST_SERVERLESS, _MESH_MAJOR = (1, 26), 2
 
 
 @dataclass(frozen=True)
 class Played:
-    """What a sandbox is asked to play; None leaves it as it was, or takes the default."""
+    """What a sandbox is asked to play; None leaves it as it was, or takes the default.
+
+    Args:
+        serverless: version of OpenShift Serverless.
+        mesh: version of Service Mesh.
+        crds: folder of exported CRDs.
+        own_crds: load the sandbox's own CRDs again.
+    """
 
     serverless: str | None = None
     mesh: str | None = None
     crds: Path | None = None
+    own_crds: bool = False
 
 
-def _full(version: str) -> str:
-    parts = version.split(".")
-    if not 2 <= len(parts) <= 3 or not all(part.isdigit() for part in parts):
-        raise SandboxError(f"reading the version {version!r}", "", "write it like 1.26 or 1.26.0")
-    return ".".join([*parts, "0"][:3])
+# --- starting ----------------------------------------------------------------------------------------------------
 
 
 def start(state: State, played: Played, console: Console) -> bool:
@@ -51,42 +58,78 @@ def start(state: State, played: Played, console: Console) -> bool:
         BinariesUnavailable: there is no API server to start.
     """
     with state.locked():
-        settings = _asked(state, played)
-        if state.running():
-            return False
-        for line in clean_up(state):
-            console.print(line)
-        found = binaries.find(console)
-        settings, moved = placed(settings, state.folder)
-        for line in moved:
-            console.print(line)
-        state.keep(settings)
-        _launch(state, found, console)
-        return True
+        settings = _asked(state.settings(), played)
+        _refuse_change(state, settings)
+        return _start(state, settings, console)
 
 
-def _asked(state: State, played: Played) -> Settings:
-    """The settings of the last start, or those asked for; a sandbox does not change what it plays while it has data."""
-    known = wanted = state.settings()
+def _start(state: State, settings: Settings, console: Console) -> bool:
+    if state.phase() == READY:
+        if not state.kubeconfig.exists():
+            write_kubeconfig(state.kubeconfig, state.pki, _server(state))
+            console.print(f"{state.kubeconfig} was gone: written again")
+        return False
+    for line in _clean_up(state):
+        console.print(line)
+    found = binaries.find(console)
+    settings, moved = placed(settings, state.folder)
+    for line in moved:
+        console.print(line)
+    state.keep(settings)
+    _launch(state, found, console)
+    return True
+
+
+def _asked(known: Settings, played: Played) -> Settings:
+    """The settings known, with what is asked for."""
+    if played.own_crds and played.crds:
+        raise WrongCall("choosing CRDs", "--crds and --own-crds exclude each other", "give one of them")
+    wanted = replace(known, crds="") if played.own_crds else known
     if played.serverless:
-        wanted = replace(wanted, serverless=_full(played.serverless))
+        wanted = replace(wanted, serverless=_full("--serverless", played.serverless))
+        if tuple(map(int, wanted.serverless.split(".")[:2])) < _OLDEST_SERVERLESS:
+            raise WrongCall(
+                f"playing Serverless {wanted.serverless}", "the procedure is for 1.26 and later", "give such a version"
+            )
     if played.mesh:
-        wanted = replace(wanted, mesh=_full(played.mesh))
+        wanted = replace(wanted, mesh=_full("--mesh", played.mesh))
+        if int(wanted.mesh.split(".")[0]) != _MESH_MAJOR:
+            raise WrongCall(
+                f"playing Service Mesh {wanted.mesh}",
+                "the procedure is for Service Mesh 2, and so are the stand-ins",
+                "give a version like 2.3",
+            )
     if played.crds:
         wanted = replace(wanted, crds=str(played.crds.absolute()))
-        try:
-            crds.exported(played.crds)
-        except ValueError as error:
-            remedy = "oc get crd -o yaml > DIR/crds.yaml exports them"
-            raise SandboxError(f"reading CRDs from {played.crds}", str(error), remedy) from error
-    if state.etcd.exists() and wanted != known:
-        plays = (
-            f"it plays Serverless {known.serverless} with Service Mesh {known.mesh}, CRDs: {known.crds or 'its own'}"
-        )
-        raise SandboxError(
-            f"starting sandbox {state.name}", plays, "runbooks sandbox reset begins anew, with other versions"
-        )
+    if wanted.crds:
+        _check_crds(Path(wanted.crds))
     return wanted
+
+
+def _full(option: str, text: str) -> str:
+    numbers = version(text)
+    if numbers is None:
+        raise WrongCall(f"reading {option} {text}", "this is no version", "write it like 1.26 or 1.26.0")
+    return ".".join(map(str, numbers))
+
+
+def _check_crds(folder: Path) -> None:
+    try:
+        crds.exported(folder)
+    except ValueError as error:
+        remedy = f"oc get crd -o yaml > {folder}/crds.yaml exports them; runbooks sandbox reset --own-crds does without"
+        raise SandboxError(f"reading CRDs from {folder}", str(error), remedy) from error
+
+
+def _refuse_change(state: State, wanted: Settings) -> None:
+    """A sandbox does not change what it plays while it has data."""
+    known = state.settings()
+    if state.etcd.exists() and wanted != known:
+        raise SandboxError(
+            f"starting sandbox {state.name}",
+            f"it plays Serverless {known.serverless} with Service Mesh {known.mesh}, CRDs: {known.crds or 'its own'}",
+            "runbooks sandbox reset begins anew, with other versions",
+        )
 
 
 def _launch(state: State, found: binaries.Binaries, console: Console) -> None:
@@ -105,28 +148,25 @@ def _launch(state: State, found: binaries.Binaries, console: Console) -> None:
         try:
             for line in launcher.stdout:
                 said = line.strip()
-                if said == "ready":
+                if said == READY:
                     return
                 if not said.startswith("failed "):
                     console.print(f"  {said}")
         except BaseException:
-            _take_down(launcher.pid, state)
+            _take_down(launcher, state)
             raise
-    reason = json.loads(said.removeprefix("failed ")) if said.startswith("failed ") else _last_words(state)
-    raise SandboxError(f"starting sandbox {state.name}", reason, f"the logs are in {state.logs}")
+    if said.startswith("failed "):
+        raise SandboxError(**json.loads(said.removeprefix("failed ")))
+    raise SandboxError(f"starting sandbox {state.name}", _last_words(state), f"the logs are in {state.logs}")
 
 
-def _take_down(group: int, state: State) -> None:
+def _take_down(launcher: subprocess.Popen[str], state: State) -> None:
     """End a supervisor that was still starting: politely, so that it takes the others with it."""
     with contextlib.suppress(ProcessLookupError):
-        os.killpg(group, signal.SIGTERM)
-    for _ in range(int(_END_TIMEOUT_S / 0.05)):
-        try:
-            os.killpg(group, 0)
-        except ProcessLookupError:
-            break
-        time.sleep(0.05)
-    clean_up(state)
+        os.killpg(launcher.pid, signal.SIGTERM)
+    launcher.wait()  # it has forked already, or is ended by the signal
+    _wait_until_gone(state)
+    _clean_up(state)
 
 
 def _last_words(state: State) -> str:
@@ -134,29 +174,58 @@ def _last_words(state: State) -> str:
     return lines[-1] if lines else "its supervisor ended without a word"
 
 
+# --- stopping ----------------------------------------------------------------------------------------------------
+
+
 def stop(state: State) -> tuple[bool, list[str]]:
     """Stop a sandbox; returns whether it was running, and what else had to be done."""
     with state.locked():
-        supervisor = (state.processes().get("supervisor") or Process(0, 0)).alive()
+        return _stop(state)
+
+
+def _stop(state: State) -> tuple[bool, list[str]]:
+    was_running = state.phase() == READY
+    if was_running:
+        _end_supervisor(state)
+    return was_running, _clean_up(state)
+
+
+def _end_supervisor(state: State) -> None:
+    """Ask the supervisor to end, which takes all others down; insist where it does not."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        supervisor = state.processes().get("supervisor")
         if supervisor is not None:
-            supervisor.send_signal(signal.SIGTERM)
-            try:
-                supervisor.wait(_END_TIMEOUT_S)
-            except psutil.TimeoutExpired:
-                supervisor.kill()
-        return supervisor is not None, clean_up(state)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(supervisor.pid, number)  # it holds the lock, so the id is not somebody else's
+        if _wait_until_gone(state):
+            return
+    raise SandboxError(f"stopping sandbox {state.name}", "its supervisor does not end", f"see {state.logs}")
 
 
-def clean_up(state: State) -> list[str]:
+def _wait_until_gone(state: State) -> bool:
+    deadline = time.monotonic() + _END_TIMEOUT_S
+    while state.phase():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def _clean_up(state: State) -> list[str]:
     """End what an earlier run left behind; says what it did."""
-    said, noted = [], state.processes()
+    said = []
+    if state.phase() == STARTING:  # we hold the lock, so the start that it belonged to is gone
+        _end_supervisor(state)
+        said.append("an earlier start was killed before it was done: ended what it had begun")
+    noted = state.processes()
     if noted and not any(process.alive() for process in noted.values()):
         said.append("an earlier run ended without a stop (a kill or a reboot): nothing of it runs any more")
     for name, process in noted.items():
         found = process.alive()
         if found is not None:
-            found.kill()
-            found.wait(_END_TIMEOUT_S)
+            with contextlib.suppress(psutil.Error):
+                found.kill()
+                found.wait(_END_TIMEOUT_S)
             said.append(f"ended {name} ({process.pid}), which an earlier run had left behind")
     state.forget_processes()
     return said
@@ -164,34 +233,37 @@ def clean_up(state: State) -> list[str]:
 
 def reset(state: State, played: Played, console: Console) -> bool:
     """Begin anew with empty data; a running sandbox is started again. Returns whether it was running."""
-    was_running, _ = stop(state)
-    settings = state.settings()
     with state.locked():
+        wanted = _asked(state.settings(), played)
+        was_running, said = _stop(state)
+        for line in said:
+            console.print(line)
         for folder in (state.etcd, state.certificates, state.envoy, state.logs):
-            shutil.rmtree(folder, ignore_errors=True)
+            if folder.exists():
+                shutil.rmtree(folder)
         state.keep_faults({})
-        state.keep(settings)
-    if was_running:
-        start(state, played, console)
-    else:
-        state.keep(_asked(state, played))
-    return was_running
+        state.keep(wanted)
+        return was_running and _start(state, wanted, console)
+
+
+# --- describing --------------------------------------------------------------------------------------------------
 
 
 def status(state: State) -> dict[str, Any]:
     """What a sandbox is, for people and for programs."""
-    settings = state.settings()
-    running = state.running()
+    settings, phase = state.settings(), state.phase()
+    real = _real(state) if phase == READY else {}
     return {
         "name": state.name,
-        "running": running,
+        "running": bool(phase),
+        "ready": bool(real),
         "kubeconfig": str(state.kubeconfig),
         "context": "sandbox",
-        "api_server": f"https://127.0.0.1:{settings.api_port}" if settings.api_port else "",
+        "api_server": _server(state) if settings.api_port else "",
         "gateway_address": f"{settings.gateway_address}:8443" if settings.gateway_address else "",
         "certificates": str(state.certificates),
         "plays": {"OpenShift Serverless": settings.serverless, "Service Mesh": settings.mesh},
-        "real": _real(state) if running else {},
+        "real": real,
         "stands_in": STANDS_IN,
         "crds": settings.crds or "its own",
         "faults": state.faults_on(),
@@ -202,33 +274,51 @@ def status(state: State) -> dict[str, Any]:
 
 
 def _real(state: State) -> dict[str, str]:
-    """The versions of the real parts, as the sandbox describes itself in the cluster."""
-    data = _api(state).request("GET", "/api/v1/namespaces/kube-public/configmaps/runbooks-sandbox")["data"]
-    return dict(part.split(" ") for part in data["real"].split(", "))
+    """The versions of the real parts, as the sandbox describes itself in the cluster; empty where it cannot now."""
+    with contextlib.suppress(SandboxError, KeyError, ValueError), _answering(state, "asking the sandbox"):
+        path = "/api/v1/namespaces/kube-public/configmaps/runbooks-sandbox"
+        data = _api(state).request("GET", path, timeout_s=3)["data"]
+        return dict(part.split(" ") for part in data["real"].split(", "))
+    return {}
+
+
+def _server(state: State) -> str:
+    return f"https://127.0.0.1:{state.settings().api_port}"
 
 
 def _api(state: State) -> Api:
-    server = f"https://127.0.0.1:{state.settings().api_port}"
-    return Api(server, token(state.pki, STAND_INS), str(state.pki / "ca.crt"))
+    return Api(_server(state), token(state.pki, STAND_INS), str(state.pki / "ca.crt"))
+
+
+@contextlib.contextmanager
+def _answering(state: State, attempted: str) -> Iterator[None]:
+    """Errors of the sandbox's API server, in our words."""
+    try:
+        yield
+    except ApiError as error:
+        raise SandboxError(attempted, f"the API server answered: {error.message}", "see runbooks sandbox status") from (
+            error
+        )
+    except urllib3.exceptions.HTTPError as error:
+        remedy = f"wait a moment if it was just started again, else see {state.logs}"
+        raise SandboxError(attempted, "the API server does not answer", remedy) from error
 
 
 def switch(state: State, name: str, value: str, *, on: bool) -> None:
     """Switch a fault on or off in a running sandbox.
 
     Raises:
-        SandboxError: there is no such fault, or the sandbox does not run.
+        SandboxError: there is no such fault, its value is wrong, or the sandbox does not run.
     """
-    if name not in FAULTS:
-        raise SandboxError(f"switching the fault {name}", "there is no such fault", f"one of {', '.join(FAULTS)}")
-    if not state.running():
-        raise SandboxError(
-            f"switching the fault {name}", f"sandbox {state.name} does not run", "runbooks sandbox start"
-        )
-    faults = state.faults_on()
-    if on:
-        faults[name] = value
-    else:
-        faults.pop(name, None)
-    state.keep_faults(faults)
-    fault = FAULTS[name]
-    (fault.switched_on if on else fault.switched_off)(_api(state))
+    attempted = f"switching the fault {name} {'on' if on else 'off'}"
+    fault = FAULTS.get(name)
+    if fault is None:
+        raise WrongCall(attempted, "there is no such fault", f"one of {', '.join(FAULTS)}")
+    if problem := fault.problem(value):
+        raise WrongCall(attempted, problem, "runbooks sandbox fault list shows what each takes")
+    if state.phase() != READY:
+        raise SandboxError(attempted, f"sandbox {state.name} does not run", "runbooks sandbox start")
+    with state.locked(), _answering(state, attempted):
+        (fault.switched_on if on else fault.switched_off)(_api(state))
+        others = {key: text for key, text in state.faults_on().items() if key != name}
+        state.keep_faults({**others, name: value} if on else others)

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
 import os
 import socket
+import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import Field, asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
-import platformdirs
 import psutil
 
 APP = "serverless-mesh-runbooks"
 _NAME_LETTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-")
 _GATEWAY_PORTS = (8443, 8081)
+_LOCK_TIMEOUT_S = 30.0  # longer than a start takes that builds nothing
+STARTING, READY = "starting", "ready"
 
 
 class SandboxError(Exception):
@@ -37,6 +40,26 @@ class SandboxError(Exception):
     def __str__(self) -> str:
         first = f"{self.attempted}: {self.said}" if self.said else self.attempted
         return f"{first}\nWhat to do: {self.remedy}" if self.remedy else first
+
+    @classmethod
+    def of(cls, attempted: str, error: OSError) -> SandboxError:
+        """The system's refusal, in our words."""
+        said = (error.strerror or str(error)) + (f": {error.filename}" if error.filename else "")
+        return cls(attempted, said, _REMEDIES.get(error.errno or 0, "mend that, then try again"))
+
+
+_REMEDIES = {
+    errno.ENOSPC: "free some disk space, then try again",
+    errno.EDQUOT: "free some disk space, then try again",
+    **dict.fromkeys(
+        (errno.EACCES, errno.EPERM, errno.EROFS),
+        "mend the permissions, or let XDG_STATE_HOME name a folder that you may write to",
+    ),
+}
+
+
+class WrongCall(SandboxError):
+    """The command line asks for something that there is not."""
 
 
 @dataclass(frozen=True)
@@ -76,14 +99,18 @@ class Process:
             found = psutil.Process(self.pid)
             if abs(found.create_time() - self.created) < 1 and found.status() != psutil.STATUS_ZOMBIE:
                 return found
-        except psutil.NoSuchProcess:
+        except psutil.Error:
             return None
         return None
 
 
 def default_root() -> Path:
-    """The folder of all sandboxes of this user."""
-    return platformdirs.user_state_path(APP) / "sandbox"
+    """The folder of all sandboxes of this user; parameters files name the kubeconfig by this path, on any system."""
+    try:
+        home = Path(os.environ.get("XDG_STATE_HOME") or "~/.local/state").expanduser()
+    except RuntimeError as error:
+        raise SandboxError("finding the folder for sandboxes", str(error), "set HOME or XDG_STATE_HOME") from error
+    return home.absolute() / APP / "sandbox"
 
 
 class State:
@@ -99,7 +126,8 @@ class State:
 
     def __init__(self, name: str, root: Path | None = None) -> None:
         if not name or len(name) > 40 or not set(name) <= _NAME_LETTERS:
-            raise SandboxError(f"naming a sandbox {name!r}", "", "use up to 40 lower-case letters, digits and dashes")
+            said = "a name has up to 40 lower-case letters, digits and dashes"
+            raise WrongCall(f"naming a sandbox {name!r}", said, "choose another name")
         self.name = name
         self.folder = (root or default_root()) / name
         self.kubeconfig = self.folder / "kubeconfig"
@@ -112,6 +140,7 @@ class State:
         self.faults = self.folder / "faults.json"
         self._settings = self.folder / "settings.json"
         self._processes = self.folder / "processes.json"
+        self._supervised = self.folder / "supervisor.lock"
 
     # --- files ---------------------------------------------------------------------------------------------------
 
@@ -120,8 +149,9 @@ class State:
         return self._settings.exists()
 
     def settings(self) -> Settings:
-        """The settings of the last start."""
-        return Settings(**_read(self._settings)) if self.exists() else Settings()
+        """The settings of the last start; what is missing or broken there has its default."""
+        found = _read(self._settings)
+        return Settings(**{one.name: found[one.name] for one in fields(Settings) if _sound(one, found.get(one.name))})
 
     def keep(self, settings: Settings) -> None:
         """Keep the settings for the next start."""
@@ -136,26 +166,50 @@ class State:
         _write(self.faults, faults)
 
     @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
-        """Keep other starts and stops of this sandbox out.
+    def locked(self, timeout_s: float = _LOCK_TIMEOUT_S) -> Iterator[None]:
+        """Keep other starts and stops of this sandbox out; waits for one that is at work.
 
         Raises:
-            SandboxError: another one is at work.
+            SandboxError: another one is still at work.
         """
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with (self.folder / "lock").open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                said = "another command is starting or stopping it at this moment"
-                raise SandboxError(f"locking sandbox {self.name}", said, "wait until it is done") from error
+        with (self.folder / "lock").open("a") as file:
+            if not _lock(file, timeout_s):
+                said = "another command is starting or stopping it, and is not done yet"
+                raise SandboxError(f"locking sandbox {self.name}", said, "wait until it is done, then try again")
             yield
+
+    @contextlib.contextmanager
+    def supervised(self, timeout_s: float) -> Iterator[Supervision]:
+        """Be the sandbox's one supervisor.
+
+        Raises:
+            SandboxError: another supervisor does not end.
+        """
+        with self._supervised.open("a+") as file:
+            if not _lock(file, timeout_s):
+                raise SandboxError(f"supervising sandbox {self.name}", "another supervisor is at work", "stop it first")
+            supervision = Supervision(self._supervised, file)
+            supervision.note(STARTING)
+            yield supervision
+
+    def phase(self) -> str:
+        """How far the supervisor is, or empty where none runs."""
+        try:
+            with self._supervised.open() as file:
+                return "" if _lock(file, 0, fcntl.LOCK_SH) else file.read() or STARTING
+        except FileNotFoundError:
+            return ""
 
     # --- processes -----------------------------------------------------------------------------------------------
 
     def processes(self) -> dict[str, Process]:
         """The processes that the last start noted, whether they still run or not."""
-        return {name: Process(entry["pid"], entry["created"]) for name, entry in _read(self._processes).items()}
+        found = {}
+        for name, entry in _read(self._processes).items():
+            with contextlib.suppress(KeyError, TypeError, ValueError):
+                found[name] = Process(int(entry["pid"]), float(entry["created"]))
+        return found
 
     def note(self, name: str, process: Process | None) -> None:
         """Note that a process of ours has begun, or (None) ended."""
@@ -168,9 +222,64 @@ class State:
         self._processes.unlink(missing_ok=True)
 
     def running(self) -> bool:
-        """Whether the supervisor runs."""
-        supervisor = self.processes().get("supervisor")
-        return supervisor is not None and supervisor.alive() is not None
+        """Whether a supervisor runs."""
+        return bool(self.phase())
+
+
+class Supervision:
+    """The lock that tells whether a sandbox runs, in the hands of its supervisor.
+
+    The kernel lets go of it however the supervisor ends, and unlike a process id it is never given to somebody else.
+
+    Args:
+        path: the lock file.
+        file: the same, open and locked.
+    """
+
+    def __init__(self, path: Path, file: TextIO) -> None:
+        self._path, self._file = path, file
+
+    def note(self, phase: str) -> None:
+        """Note how far the supervisor is."""
+        self._file.truncate(0)
+        self._file.write(phase)
+        self._file.flush()
+
+    def holds(self) -> bool:
+        """Whether this is still the file that others look at; not where somebody removed the folder."""
+        try:
+            return self._path.stat().st_ino == os.fstat(self._file.fileno()).st_ino
+        except FileNotFoundError:
+            return False
+
+
+def _sound(field: Field[Any], value: Any) -> bool:
+    if type(value) is not type(field.default):
+        return False
+    return field.name not in ("serverless", "mesh") or version(str(value)) is not None
+
+
+def version(text: str) -> tuple[int, int, int] | None:
+    """A version's three numbers, the last one 0 where it is left out; None where the text is no version."""
+    parts = text.split(".")
+    if not 2 <= len(parts) <= 3 or not all(part.isascii() and part.isdigit() and len(part) < 6 for part in parts):
+        return None
+    major, minor, patch = (int(part) for part in [*parts, "0"][:3])
+    return major, minor, patch
+
+
+def _lock(file: TextIO, timeout_s: float, kind: int = fcntl.LOCK_EX) -> bool:
+    """Lock a file for as long as it is open; returns whether that went well in time."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        try:
+            fcntl.flock(file, kind | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(0.05)
+        else:
+            return True
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -205,7 +314,7 @@ def is_free(address: str, port: int) -> bool:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((address, port))
-        except OSError:
+        except (OSError, OverflowError):
             return False
     return True
 

@@ -1,11 +1,13 @@
 """The one long-lived process of a sandbox: it starts the others, plays the stand-ins, and takes all down with it.
 
 Started by ``runbooks sandbox start`` in a session of its own; it reports progress as lines on its standard output
-until it says ``ready`` or ``failed``, and then goes on in silence.
+until it says ``ready`` or ``failed``, and then goes on in silence. Whoever starts it must listen until then: a start
+that was killed leaves nothing behind.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -13,42 +15,45 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import envoy
+import urllib3
 
 from runbooks_sandbox import binaries, control_plane, crds, credentials, furniture, knative, workloads
-from runbooks_sandbox.api import Api
+from runbooks_sandbox.api import Api, ApiError
 from runbooks_sandbox.control_plane import end
 from runbooks_sandbox.endpoints import Endpoints
-from runbooks_sandbox.faults import STUCK, acting
+from runbooks_sandbox.faults import SLOW, STUCK, acting
 from runbooks_sandbox.gateway import LOCAL_PORT, FilesGateway
 from runbooks_sandbox.serverless import serverless
 from runbooks_sandbox.service_mesh import service_mesh
-from runbooks_sandbox.state import Process, SandboxError, Settings, State, free_port
+from runbooks_sandbox.state import READY, Process, SandboxError, Settings, State, Supervision, free_port, version
 from runbooks_sandbox.world import CONFIG_MAPS, CONTROL_PLANES, Loop, StandIn, World, garbage, is_true
 
 _LOG = logging.getLogger(__name__)
 _USABLE_TIMEOUT_S = 30
+_AGAIN_S = 1.0  # between two starts of a process that does not stay
+_LOCK_TIMEOUT_S = 10
 _ENVOY = Path(envoy.__file__).parent / "_bin" / "envoy"
 
 
+class Stopped(Exception):
+    """The sandbox was told to stop while it was starting, or nobody waits for it any more."""
+
+
 def _say(line: str) -> None:
-    """A line of progress for the command that started us; it may be gone already."""
+    """A line of progress for the command that started us."""
     try:
         sys.stdout.write(line + "\n")
         sys.stdout.flush()
-    except OSError:
-        _LOG.info("nobody listens: %s", line)
-
-
-def _version(text: str) -> tuple[int, int, int]:
-    major, minor, patch = (int(part) for part in text.split("."))
-    return major, minor, patch
+    except OSError as error:
+        raise Stopped("the command that started us is gone") from error
 
 
 class Supervisor:
@@ -56,15 +61,17 @@ class Supervisor:
 
     Args:
         state: its folder.
+        supervision: our hold on it.
         found: the executables of the control plane.
     """
 
-    def __init__(self, state: State, found: binaries.Binaries) -> None:
-        self._state, self._found = state, found
+    def __init__(self, state: State, supervision: Supervision, found: binaries.Binaries) -> None:
+        self._state, self._supervision, self._found = state, supervision, found
         self._settings: Settings = state.settings()
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
-        self._starters: dict[str, Any] = {}
-        self._stop = threading.Event()
+        self._starters: dict[str, Callable[[], subprocess.Popen[bytes]]] = {}
+        self._started: dict[str, float] = {}
+        self._told_to_stop = False
         server = f"https://127.0.0.1:{self._settings.api_port}"
         credentials.make(state.pki)
         credentials.write_kubeconfig(state.kubeconfig, state.pki, server)
@@ -78,6 +85,7 @@ class Supervisor:
 
         Raises:
             SandboxError: a part did not start.
+            Stopped: it was told to stop.
         """
         self._start_control_plane()
         endpoints = Endpoints(
@@ -104,10 +112,10 @@ class Supervisor:
         self._start_process("envoy", gateway.start)
         self._world.start()
         _say("waiting for the stand-in operators")
-        self._world.synced(_USABLE_TIMEOUT_S)
+        self._wait_for("lists of everything", self._world.synced)
         loop = Loop(self._world, self._api, self._stand_ins(serving), self._state.faults_on, gateway.update)
         threading.Thread(target=loop.run, name="stand-ins", daemon=True).start()
-        self._wait_usable()
+        self._wait_for("the control plane of the mesh to be Ready", self._usable)
 
     def _start_control_plane(self) -> None:
         _say("starting etcd and kube-apiserver")
@@ -117,13 +125,31 @@ class Supervisor:
         )
         server = partial(control_plane.start_api_server, self._found.kube_apiserver, self._state, api_port, etcd_port)
         self._start_process("kube-apiserver", server)
-        control_plane.wait_ready(self._api, self._processes, self._state)
+        control_plane.wait_ready(self._api, self._processes, self._state, self._go_on)
 
-    def _start_process(self, name: str, starter: Any) -> None:
-        self._starters[name] = starter
+    def _start_process(self, name: str, starter: Callable[[], subprocess.Popen[bytes]]) -> None:
+        self._starters[name], self._started[name] = starter, time.monotonic()
         process = starter()
         self._processes[name] = process
         self._state.note(name, Process.of(process.pid))
+
+    def _go_on(self) -> None:
+        if self._told_to_stop:
+            raise Stopped("told to stop")
+
+    def _wait_for(self, what: str, there: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + _USABLE_TIMEOUT_S
+        while not there():
+            self._go_on()
+            if time.monotonic() > deadline:
+                said = f"still not there after {_USABLE_TIMEOUT_S} s"
+                raise SandboxError(f"waiting for {what}", said, f"see {self._state.logs / 'supervisor.log'}")
+            time.sleep(0.01)
+
+    def _usable(self) -> bool:
+        """The operators have done their first work, or a fault keeps them from it."""
+        held_up = {STUCK, SLOW} & self._state.faults_on().keys()
+        return bool(held_up) or all(is_true(plane, "Ready") for plane in self._world.objects(CONTROL_PLANES))
 
     def _crds(self) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         folder = self._settings.crds
@@ -158,7 +184,9 @@ class Supervisor:
         return None
 
     def _stand_ins(self, serving: list[dict[str, Any]]) -> Mapping[str, StandIn]:
-        mesh, knative_version = _version(self._settings.mesh), _version(self._settings.serverless)
+        mesh, knative_version = version(self._settings.mesh), version(self._settings.serverless)
+        assert mesh is not None
+        assert knative_version is not None
         return {
             "service-mesh": acting(partial(service_mesh, mesh)),
             "serverless": acting(partial(serverless, knative_version, serving)),
@@ -171,40 +199,47 @@ class Supervisor:
             "garbage": garbage,
         }
 
-    def _wait_usable(self) -> None:
-        """The cluster is usable when the operators that are switched on have done their first work."""
-        for _ in range(_USABLE_TIMEOUT_S * 100):
-            if STUCK in self._state.faults_on() or self._stop.is_set():
-                return
-            if all(is_true(plane, "Ready") for plane in self._world.objects(CONTROL_PLANES)):
-                return
-            self._stop.wait(0.01)
-        said = f"the control plane of the mesh is not Ready after {_USABLE_TIMEOUT_S} s"
-        raise SandboxError("waiting for the stand-in operators", said, f"see {self._state.logs / 'supervisor.log'}")
-
     # --- running -------------------------------------------------------------------------------------------------
 
     def run(self) -> None:
-        """Keep the processes alive until we are told to stop."""
-        while not self._stop.wait(0.2):
-            for name, process in list(self._processes.items()):
-                if process.poll() is not None and not self._stop.is_set():
-                    _LOG.warning("%s ended with %s; starting it again", name, process.returncode)
-                    self._start_process(name, self._starters[name])
+        """Keep the processes alive until we are told to stop, or our folder is gone."""
+        while not self._told_to_stop:
+            time.sleep(0.1)
+            try:
+                if not self._supervision.holds():
+                    _LOG.error("our folder is gone, and so are we")
+                    return
+                self._see_to_notes()
+                self._revive()
+            except (OSError, SandboxError) as error:  # a full disk, say: it may have room again soon
+                _LOG.warning("trying again: %s", error)
+                time.sleep(_AGAIN_S)
+
+    def _revive(self) -> None:
+        for name, process in list(self._processes.items()):
+            if process.poll() is not None and time.monotonic() - self._started[name] > _AGAIN_S:
+                _LOG.warning("%s ended with %s; starting it again", name, process.returncode)
+                self._start_process(name, self._starters[name])
+
+    def _see_to_notes(self) -> None:
+        """Note our processes again where somebody lost the notes."""
+        if "supervisor" not in self._state.processes():
+            pids = {"supervisor": os.getpid(), **{name: process.pid for name, process in self._processes.items()}}
+            for name, pid in pids.items():
+                self._state.note(name, Process.of(pid))
 
     def stop(self, *_: object) -> None:
-        """Ask for the end; may be called from a signal handler."""
-        self._stop.set()
+        """Ask for the end; may be called from a signal handler, so it only leaves word."""
+        self._told_to_stop = True
 
     def end(self) -> None:
         """Take all processes down, the ones that depend on others first."""
-        self._stop.set()
         self._world.stopped.set()
-        # the API server would wait for watches to end, the stand-ins' own among them; what it holds is safe in etcd
-        for name, grace_s in (("envoy", 2), ("kube-apiserver", 0.3), ("etcd", 5)):
+        for name in ("envoy", "kube-apiserver", "etcd"):
             if name in self._processes:
-                end(self._processes[name], grace_s)
-        self._state.forget_processes()
+                end(self._processes[name], 5)
+        if self._supervision.holds():
+            self._state.forget_processes()
 
 
 def envoy_version() -> str:
@@ -223,6 +258,20 @@ def main(folder: str, found: str) -> int:
         os._exit(0)  # whoever started us need not wait for us, and leaves no zombie
     path = Path(folder)
     state = State(path.name, path.parent)
+    try:
+        with state.supervised(_LOCK_TIMEOUT_S) as supervision:
+            _supervise(state, json.loads(found), supervision)
+    except Stopped as stopped:
+        _LOG.info("%s", stopped)
+    except Exception as error:
+        _LOG.exception("the sandbox could not be started")
+        with contextlib.suppress(Stopped):
+            _say("failed " + json.dumps(_explained(state, error)))
+        return 1
+    return 0
+
+
+def _supervise(state: State, paths: Mapping[str, str], supervision: Supervision) -> None:
     state.logs.mkdir(parents=True, exist_ok=True)
     logging.basicConfig(
         filename=state.logs / "supervisor.log",
@@ -230,25 +279,30 @@ def main(folder: str, found: str) -> int:
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
     state.note("supervisor", Process.of(os.getpid()))
-    paths = json.loads(found)
-    supervisor = None
+    supervisor = Supervisor(
+        state, supervision, binaries.Binaries(Path(paths["kube_apiserver"]), Path(paths["etcd"]), paths["source"])
+    )
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, supervisor.stop)
     try:
-        supervisor = Supervisor(
-            state, binaries.Binaries(Path(paths["kube_apiserver"]), Path(paths["etcd"]), paths["source"])
-        )
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            signal.signal(number, supervisor.stop)
         supervisor.start()
-        _say("ready")
+        supervision.note(READY)
+        _say(READY)
         supervisor.run()
-    except Exception as error:
-        _LOG.exception("the sandbox could not be started")
-        _say("failed " + json.dumps(str(error)))
-        return 1
     finally:
-        if supervisor is not None:
-            supervisor.end()
-    return 0
+        supervisor.end()
+
+
+def _explained(state: State, error: Exception) -> dict[str, str]:
+    """A failed start as the words of a ``SandboxError``."""
+    attempted, logs = f"starting sandbox {state.name}", f"the logs are in {state.logs}"
+    if isinstance(error, OSError):
+        error = SandboxError.of(attempted, error)
+    if isinstance(error, ApiError | urllib3.exceptions.HTTPError):
+        error = SandboxError(attempted, f"its API server: {error}", logs)
+    if not isinstance(error, SandboxError):
+        error = SandboxError(attempted, f"{type(error).__name__}: {error}", f"report this; {logs}")
+    return {"attempted": error.attempted, "said": error.said, "remedy": error.remedy}
 
 
 if __name__ == "__main__":

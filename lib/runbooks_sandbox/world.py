@@ -10,7 +10,6 @@ import datetime as dt
 import json
 import logging
 import threading
-import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +21,7 @@ from runbooks_sandbox.api import Api, ApiError, Object, Resource
 _LOG = logging.getLogger(__name__)
 _SETTLE_S = 0.01  # events come in bursts
 _RETRY_S = 0.3
+_LOOK_AGAIN_S = 0.25  # what went wrong, and what no event tells: a fault that is switched, a slow operator's turn
 
 NAMESPACES = Resource("v1", "namespaces", "Namespace", namespaced=False)
 NODES = Resource("v1", "nodes", "Node", namespaced=False)
@@ -111,10 +111,9 @@ class World:
         for resource in WATCHED:
             threading.Thread(target=self._follow, args=(resource,), name=f"watch {resource}", daemon=True).start()
 
-    def synced(self, timeout_s: float) -> bool:
+    def synced(self) -> bool:
         """Whether every resource that the server knows has been listed."""
-        deadline = time.monotonic() + timeout_s
-        return all(event.wait(max(0.0, deadline - time.monotonic())) for event in self._synced.values())
+        return all(event.is_set() for event in self._synced.values())
 
     def objects(self, resource: Resource, namespace: str = "") -> list[Object]:
         """All objects of a resource, of one namespace or of all."""
@@ -148,8 +147,10 @@ class World:
                     self._synced[resource].set()
                 elif error.status != 410:
                     _LOG.warning("watching %s: %s", resource, error)
-            except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
+            except (urllib3.exceptions.HTTPError, OSError) as error:
                 _LOG.info("watching %s: %s", resource, error)
+            except Exception:  # a watch must not end while the sandbox runs: its stand-ins would look at the past
+                _LOG.exception("watching %s", resource)
             self.stopped.wait(_RETRY_S)
 
     def _list_and_watch(self, resource: Resource) -> None:
@@ -204,22 +205,23 @@ class Loop:
     def run(self) -> None:
         """Look whenever something changes, until the world stops."""
         while not self._world.stopped.is_set():
-            self._world.changed.wait(0.5)
+            self._world.changed.wait(_LOOK_AGAIN_S)
             self._world.changed.clear()
             self._world.stopped.wait(_SETTLE_S)
-            faults = self._faults()
             for name, stand_in in self._stand_ins.items():
                 try:
-                    self._carry_out(stand_in, faults)
+                    self._carry_out(stand_in, self._faults())
                 except Exception:  # a stand-in that stumbles must not take the others down; its log says why
                     _LOG.exception("stand-in %s", name)
             try:
                 self._afterwards(self._world)
-            except OSError:
+            except Exception:  # nor must the gateway: what it stumbles over, a full disk or an odd object, may go again
                 _LOG.exception("writing the gateway's files")
 
     def _carry_out(self, stand_in: StandIn, faults: Mapping[str, str]) -> None:
         for intent in list(stand_in(self._world, faults)):
+            if self._world.stopped.is_set():
+                return
             try:
                 if isinstance(intent, Remove):
                     self._api.delete(intent.resource, intent.namespace, intent.name, now=intent.now)
@@ -227,8 +229,7 @@ class Loop:
                     self._want(intent)
             except ApiError as error:
                 # a conflict or a missing CRD settles itself with the next look
-                _LOG.info("%s: %s", intent, error)
-                self._world.changed.set()
+                _LOG.info("%s %s: %s", intent.resource, intent, error)
             except urllib3.exceptions.HTTPError as error:
                 _LOG.info("%s: %s", intent.resource, error)
                 return
