@@ -34,7 +34,9 @@ from runbooks.parameters import (
     unknown,
     wanted,
 )
-from runbooks.procedure import SECTIONS, Section, path_of, rights_to_read, rights_to_write, section_of
+from runbooks.procedure import SECTIONS, path_of, section_of
+from runbooks.procedure.needed_rights import rights_to_read, rights_to_write
+from runbooks.procedure.section import Section
 from runbooks.rights import roles
 from runbooks.run import Interrupted, Ran
 from runbooks.situation import Situation

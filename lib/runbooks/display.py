@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 
 from runbooks.plan import Change, Operation, Plan
-from runbooks.procedure import Section, Step
+from runbooks.procedure.section import Section, Step
 from runbooks.verdicts import Checked, Finding, Proof, Verdict
 
 MIME = "application/vnd.serverless-mesh-runbooks.v1+json"

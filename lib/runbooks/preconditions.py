@@ -10,7 +10,6 @@ from typing import Any
 
 from runbooks import certificates, readiness
 from runbooks.certificates import Pair
-from runbooks.checks import all_members
 from runbooks.errors import CertificateError
 from runbooks.issuance import Issuance, secret_pair
 from runbooks.kinds import (
@@ -175,7 +174,7 @@ def mutual_tls(situation: Situation[Any]) -> Finding:
 
 def member_namespaces(situation: Situation[IntegrateServiceMesh]) -> Finding:
     """Every namespace that is to join the mesh exists."""
-    return _namespaces("The member namespaces exist", situation, all_members(situation.parameters))
+    return _namespaces("The member namespaces exist", situation, situation.parameters.all_members)
 
 
 # --- the domain and the certificate ------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 
 from runbooks.display import MIME
 from runbooks.errors import UsageError
-from runbooks.procedure import Section
+from runbooks.procedure.section import Section
 from runbooks.verdicts import Outcome
 
 _HERE = Path(__file__).parent

@@ -15,7 +15,7 @@ from importlib import metadata
 from typing import Any
 
 from runbooks import certificate_folder, cluster, display, wait
-from runbooks.checks import Check
+from runbooks.checks.check import Check
 from runbooks.cluster import Connection
 from runbooks.display import View
 from runbooks.errors import (
@@ -48,7 +48,9 @@ from runbooks.plan import (
     stale,
     take_overs,
 )
-from runbooks.procedure import SECTIONS, Awaited, Section, Step, rights_to_write
+from runbooks.procedure import SECTIONS
+from runbooks.procedure.needed_rights import rights_to_write
+from runbooks.procedure.section import Awaited, Section, Step
 from runbooks.readiness import State
 from runbooks.rights import Right
 from runbooks.situation import Situation

@@ -13,7 +13,8 @@ import pytest
 import yaml
 
 from runbooks.parameters import PARAMETERS, Parameters, cell_source, read_file
-from runbooks.procedure import SECTIONS, Section
+from runbooks.procedure import SECTIONS
+from runbooks.procedure.section import Section
 
 ROOT = Path(__file__).parents[2]
 CONDA_NAMES = {"kubernetes": "python-kubernetes", "build": "python-build"}

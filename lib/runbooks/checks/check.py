@@ -1,0 +1,55 @@
+"""What a check is, and how it says what it saw."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from runbooks.cluster import Connection
+from runbooks.parameters import Parameters
+from runbooks.situation import Situation
+from runbooks.snapshot import Read
+from runbooks.verdicts import Checked, Proof
+
+
+@dataclass(frozen=True)
+class Check:
+    """One effect to prove.
+
+    Args:
+        title: what should hold, in a few words.
+        judge: looks, and says how it came out.
+        reads: what it needs to have been read of the cluster; where the account may not, it cannot tell.
+        copes: reads that it can do without, and says so itself.
+    """
+
+    title: str
+    judge: Callable[[str, Situation[Any], Connection], Checked]
+    reads: Callable[[Any], tuple[Read, ...]] = lambda _: ()
+    copes: Callable[[Any], tuple[Read, ...]] = lambda _: ()
+
+    def all_reads(self, parameters: Parameters) -> tuple[Read, ...]:
+        """Everything that it looks at."""
+        return (*self.reads(parameters), *self.copes(parameters))
+
+    def look(self, situation: Situation[Any], connection: Connection) -> Checked:
+        """Judge the effect; what may not be read is never taken for absent."""
+        refused = situation.snapshot.refusals(self.reads(situation.parameters))
+        if refused:
+            remedy = "runbooks list --rbac prints the roles that are needed"
+            return Checked(self.title, Proof.UNKNOWN, "", "; ".join(refused), "", remedy)
+        return self.judge(self.title, situation, connection)
+
+
+def proven(title: str, expected: str, way: str, observed: str = "") -> Checked:
+    """An effect that was seen."""
+    return Checked(title, Proof.PROVEN, expected, observed or expected, way)
+
+
+def compared(title: str, expected: str, faults: Iterable[str], way: str, remedy: str) -> Checked:
+    """Proven where a comparison found no faults, else failed with all of them."""
+    faults = list(faults)
+    if not faults:
+        return proven(title, expected, way)
+    return Checked(title, Proof.FAILED, expected, "; ".join(faults), way, remedy)

@@ -1,0 +1,103 @@
+"""6.4.2: the certificates on disk and in the Secret really serve."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable
+from typing import Any
+
+from runbooks import certificate_folder, certificates, probes
+from runbooks.certificates import LEAF_CRT, LEAF_KEY, ROOT_CRT, ROOT_KEY, Pair
+from runbooks.checks.check import Check, compared, proven
+from runbooks.cluster import Connection
+from runbooks.kinds import SECRET
+from runbooks.parameters import CreateIngressCertificates, Parameters
+from runbooks.probes import NotTrusted, ProbeFailed
+from runbooks.situation import Situation
+from runbooks.snapshot import Read
+from runbooks.verdicts import Checked, Proof
+
+
+def _root_on_disk(title: str, situation: Situation[CreateIngressCertificates], _: Connection) -> Checked:
+    folder = situation.parameters.certificates_dir
+    way = f"read {folder} again"
+    if situation.parameters.certificate_source != "create":
+        return Checked(title, Proof.SKIPPED, "", "the certificate comes from elsewhere", way)
+    files = certificate_folder.read(folder, (ROOT_CRT, ROOT_KEY))
+    if ROOT_CRT not in files:
+        return Checked(title, Proof.FAILED, "a root certificate", "there is none", way)
+    root = certificates.load_chain(files[ROOT_CRT], ROOT_CRT)[0]
+    if ROOT_KEY not in files:
+        return Checked(title, Proof.UNPROVEN, "the root's key beside it", f"no {ROOT_KEY} on this machine", way)
+    faults = []
+    if not certificates.key_matches(root, certificates.load_key(files[ROOT_KEY], ROOT_KEY)):
+        faults.append(f"{ROOT_KEY} does not belong to {ROOT_CRT}")
+    faults += _open_keys(folder, (ROOT_KEY, LEAF_KEY))
+    expected = f"key and certificate of {certificates.shown_name(root.subject)} belong together, keys are mode 0600"
+    return compared(title, expected, faults, way, f"chmod 600 {folder}/*.key")
+
+
+def _open_keys(folder: str, names: Iterable[str]) -> Iterable[str]:
+    for name in names:
+        mode = certificate_folder.mode(f"{folder}/{name}")
+        if mode is not None and mode & 0o077:
+            yield f"{name} has the mode {mode:04o}, so others may read it"
+
+
+def _sample_host(situation: Situation[Any]) -> str:
+    return f"runbook-proof.{situation.domain}"
+
+
+def _leaf_on_disk(title: str, situation: Situation[CreateIngressCertificates], _: Connection) -> Checked:
+    folder, source = situation.parameters.certificates_dir, situation.parameters.certificate_source
+    way = "a TLS handshake in memory with the files as they lie on disk, verified as strictly as Python 3.13 does"
+    if source != "create":
+        return Checked(title, Proof.SKIPPED, "", f"certificate_source is {source}", way)
+    files = certificate_folder.read(folder, (ROOT_CRT, LEAF_CRT, LEAF_KEY))
+    if not {LEAF_CRT, LEAF_KEY} <= files.keys():
+        return Checked(title, Proof.UNPROVEN, "a wildcard certificate on disk", "it is in the Secret only", way)
+    return _handshake(
+        title, Pair(files[LEAF_CRT], files[LEAF_KEY]), situation, files.get(ROOT_CRT, b""), way, strict=True
+    )
+
+
+def _handshake(
+    title: str, pair: Pair, situation: Situation[Any], anchors: bytes | None, way: str, *, strict: bool
+) -> Checked:
+    host = _sample_host(situation)
+    expected = f"a client that trusts the anchor accepts {host}, one that does not refuses it"
+    try:
+        probes.handshake(pair, host, anchors, strict=strict)
+    except ProbeFailed as error:
+        return Checked(title, Proof.FAILED, expected, str(error), way, "run 6.4.2 in mode apply")
+    try:
+        probes.handshake(pair, host, b"")
+    except NotTrusted as error:
+        return proven(title, expected, way, f"accepted; without the anchor: {error}")
+    return Checked(title, Proof.FAILED, expected, "a client that trusts nothing accepted it", way)
+
+
+def _secret_serves(title: str, situation: Situation[CreateIngressCertificates], _: Connection) -> Checked:
+    given = situation.parameters
+    name = f"Secret {given.mesh_namespace}/{given.certificate_secret}"
+    way = f"a TLS handshake in memory with what {name} holds now"
+    live = situation.snapshot.get(SECRET, given.mesh_namespace, given.certificate_secret)
+    if live is None:
+        return Checked(title, Proof.FAILED, f"{name} exists", "there is no such Secret", way, "run 6.4.2 in mode apply")
+    data = live.get("data") or {}
+    pair = Pair(base64.b64decode(data.get("tls.crt", "")), base64.b64decode(data.get("tls.key", "")))
+    if not situation.trusts_system and situation.trust_anchor is None:
+        observed = "no root.crt in certificates_dir and no trust_anchor on this machine"
+        return Checked(title, Proof.UNKNOWN, "a trust anchor to check against", observed, way, "set trust_anchor")
+    anchors = None if situation.trusts_system else situation.trust_anchor
+    return _handshake(title, pair, situation, anchors, way, strict=False)
+
+
+def secret_read(given: Parameters) -> tuple[Read, ...]:
+    """The Secret from which the gateway serves."""
+    return (Read(SECRET, given.mesh_namespace, given.certificate_secret),)
+
+
+ROOT_ON_DISK = Check("Root certificate and key belong together", _root_on_disk)
+LEAF_ON_DISK = Check("A strict client accepts the wildcard certificate", _leaf_on_disk)
+SECRET_SERVES = Check("A TLS server can serve the Secret's certificate", _secret_serves, secret_read)

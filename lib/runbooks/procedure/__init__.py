@@ -1,0 +1,29 @@
+"""The documented procedure as data: what each section *is*. Reading this file, a person sees what 6.4.3 does.
+
+A section names its preconditions, and its steps in the documented order. A step names the objects that it leaves
+behind, what the cluster must report before the next step, and the effects that prove it. Nothing here does anything:
+``step`` carries a section out.
+"""
+
+from __future__ import annotations
+
+from runbooks.procedure.create_ingress_certificates import CREATE_INGRESS_CERTIFICATES
+from runbooks.procedure.integrate_service_mesh import INTEGRATE_SERVICE_MESH
+from runbooks.procedure.section import Section
+
+SECTIONS: dict[str, Section] = {
+    section.number: section for section in (CREATE_INGRESS_CERTIFICATES, INTEGRATE_SERVICE_MESH)
+}
+
+
+def section_of(name: str) -> Section | None:
+    """The section of a documented number or a notebook's stem, or None where there is none."""
+    for section in SECTIONS.values():
+        if name in (section.number, section.stem, f"{section.stem}.ipynb"):
+            return section
+    return None
+
+
+def path_of(ingress: str) -> tuple[Section, ...]:
+    """All sections of the Istio or the Kourier path, in their order."""
+    return tuple(section for section in SECTIONS.values() if section.path in ("both", ingress))

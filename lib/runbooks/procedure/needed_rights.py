@@ -1,0 +1,49 @@
+"""The rights that a section needs, from what it reads and leaves behind."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from runbooks.kinds import CLUSTER_VERSION, MEMBER_ROLL
+from runbooks.parameters import Parameters
+from runbooks.plan import Desired
+from runbooks.procedure.section import Section
+from runbooks.rights import Right
+from runbooks.situation import Situation
+
+_WRITE_VERBS = ("get", "create", "patch")
+
+
+def rights_to_read(section: Section, parameters: Parameters) -> tuple[Right, ...]:
+    """What verify needs: one list for each read, and the cluster's own id.
+
+    The cluster-local proof needs ``create pods/portforward`` besides; without it that effect is "not proven".
+    """
+    found = {Right.on(read.kind, "list", read.namespace, read.name) for read in section.all_reads(parameters)}
+    return tuple(sorted(found | {Right.on(CLUSTER_VERSION, "get", name="version")}))
+
+
+def rights_to_write(section: Section, situation: Situation[Any]) -> tuple[Right, ...]:
+    """What plan (with the server's opinion) and apply need besides.
+
+    A create by server-side apply is authorised with the object's name, so the right may be bound to it.
+    """
+    found = set()
+    for step in section.steps:
+        for desired in step.objects(situation):
+            if isinstance(desired, Desired):
+                ref = desired.ref
+                verbs = _WRITE_VERBS if not desired.amend else ("get", "patch")
+                found |= {Right.on(ref.kind, verb, ref.namespace, ref.name) for verb in verbs}
+        found |= {
+            Right.on(awaited.ref.kind, "get", awaited.ref.namespace, awaited.ref.name)
+            for awaited in step.awaited(situation)
+        }
+    if MEMBER_ROLL in {read.kind for read in section.all_reads(situation.parameters)}:
+        found |= _member_rights(situation)
+    return tuple(sorted(found))
+
+
+def _member_rights(situation: Situation[Any]) -> set[Right]:
+    """The mesh's own webhook asks for update on Pods in each namespace that joins."""
+    return {Right("", "pods", "update", member) for member in situation.parameters.all_members}

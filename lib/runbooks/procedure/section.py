@@ -1,0 +1,138 @@
+"""The words in which a section is described: sections, steps, errata."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Literal
+
+from runbooks.checks.check import Check
+from runbooks.kinds import ObjectRef
+from runbooks.parameters import Parameters
+from runbooks.plan import Desired, DesiredFile
+from runbooks.preconditions import Need
+from runbooks.readiness import State
+from runbooks.situation import Situation
+from runbooks.snapshot import Live, Read
+
+
+class Basis(StrEnum):
+    """Where the better form of an erratum is written down."""
+
+    DOCUMENTED = "documented elsewhere on the page"
+    NEWER = "documented in newer versions"
+    STANDARD = "a standard outside the product"
+    UNDOCUMENTED = "not documented"
+
+
+@dataclass(frozen=True)
+class Erratum:
+    """Where the documented text is wrong, stale or contradicts itself, and what the runbook does instead.
+
+    Args:
+        said: what the text says.
+        done: what the runbook does.
+        reason: why.
+        versions: for which versions the erratum holds.
+        basis: where the better form is written down; ``strict_documentation`` turns the undocumented ones off.
+    """
+
+    said: str
+    done: str
+    reason: str
+    versions: str
+    basis: Basis
+
+
+@dataclass(frozen=True)
+class Awaited:
+    """An object that the cluster must report as ready before the next step."""
+
+    ref: ObjectRef
+    judge: Callable[[Live | None], State]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One documented step, or a few that make sense only together.
+
+    Args:
+        id: as the notebook's cells name it: ``apply-<id>``, ``wait-<id>``, ``prove-<id>``.
+        title: what it does.
+        title_ja: the documented step's own words.
+        replaces: the commands that it stands for.
+        objects: what it leaves behind.
+        awaits: what must be ready before the next step.
+        checks: the effects that prove it.
+    """
+
+    id: str
+    title: str
+    title_ja: str
+    replaces: tuple[str, ...]
+    objects: Callable[[Situation[Any]], tuple[Desired | DesiredFile, ...]]
+    awaits: Callable[[Situation[Any]], tuple[Awaited, ...]] | None = None
+    checks: tuple[Check, ...] = ()
+
+    def awaited(self, situation: Situation[Any]) -> tuple[Awaited, ...]:
+        """The objects that must be ready in this situation."""
+        return self.awaits(situation) if self.awaits else ()
+
+
+@dataclass(frozen=True)
+class Section:
+    """One documented section, which is one runbook.
+
+    Args:
+        number: as documented.
+        stem: the notebook's file name without its ending.
+        title: what it does.
+        heading_ja: the documented heading.
+        changes: what it changes, in one sentence.
+        model: its parameters.
+        path: the ingress that it is for, or both.
+        reads: what it reads of the cluster besides what its steps need.
+        needs: its preconditions.
+        steps: in an order that works.
+        errata: where it differs from the text, and why.
+        files: the certificate files that it looks at.
+        prepare: what it makes in memory before the plan.
+        waiting: what must happen elsewhere, given what was prepared.
+    """
+
+    number: str
+    stem: str
+    title: str
+    heading_ja: str
+    changes: str
+    model: type[Parameters]
+    path: Literal["both", "istio", "kourier"]
+    reads: Callable[[Any], tuple[Read, ...]]
+    needs: tuple[Need, ...]
+    steps: tuple[Step, ...]
+    errata: tuple[Erratum, ...] = ()
+    files: tuple[str, ...] = ()
+    prepare: Callable[[Situation[Any]], Any] = lambda _: None
+    waiting: Callable[[Situation[Any]], str] = lambda _: ""
+
+    @property
+    def field_manager(self) -> str:
+        """The name under which its objects are applied; one for each section, so that none undoes another's work."""
+        return f"runbooks-{self.number}"
+
+    def step(self, step_id: str) -> Step:
+        """The step of an id.
+
+        Raises:
+            KeyError: there is none; the notebook and this file disagree.
+        """
+        return {step.id: step for step in self.steps}[step_id]
+
+    def all_reads(self, parameters: Parameters) -> tuple[Read, ...]:
+        """Every list request of the section: its own, its objects', and its checks'."""
+        reads = list(self.reads(parameters))
+        for step in self.steps:
+            for check in step.checks:
+                reads += check.all_reads(parameters)
+        return tuple(dict.fromkeys(reads))
