@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import socket
+import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -25,8 +26,9 @@ from kubernetes.client.exceptions import ApiException
 from kubernetes.config.config_exception import ConfigException
 from kubernetes.stream.ws_client import portforward_call
 
+from runbooks.batch import CONNECTIONS
 from runbooks.errors import Conflict, ConnectionFailed, Forbidden, NotServed, ServerRefused
-from runbooks.kinds import Kind, ObjectRef
+from runbooks.kinds import POD, Kind, ObjectRef
 from runbooks.manifests import Manifest
 from runbooks.plan import LIST_MANAGER, Desired, compare, list_patch
 from runbooks.rights import Right
@@ -81,6 +83,7 @@ def connect(kubeconfig: str, context: str) -> Connection:
         said = " ".join(str(error).split())
         remedy = "oc config get-contexts lists the contexts; oc whoami tries the context's login program"
         raise ConnectionFailed(attempted, said, remedy) from error
+    configuration.connection_pool_maxsize = CONNECTIONS
     # a server that is away is said at once; one that is overloaded or restarting is asked again
     configuration.retries = urllib3.Retry(
         total=4, connect=1, read=1, status=3, backoff_factor=0.2, status_forcelist=(429, 503), allowed_methods=None
@@ -128,6 +131,11 @@ class Connection:
         self.context = context
         self.server: str = api.configuration.host
         self.requests: Counter[str] = Counter()
+        self._counting = threading.Lock()
+
+    def _count(self, what: str) -> None:
+        with self._counting:  # a batch makes requests from several threads
+            self.requests[what] += 1
 
     # --- requests ------------------------------------------------------------------------------------------------
 
@@ -142,7 +150,7 @@ class Connection:
         content_type: str = _JSON,
     ) -> tuple[dict[str, Any], str]:
         target = f"{path}?{urlencode(query)}" if query else path
-        self.requests[f"{method} dry run" if query and "dryRun" in query else method] += 1
+        self._count(f"{method} dry run" if query and "dryRun" in query else method)
         # the client serialises JSON patches and JSON itself, other content types it wants as bytes
         content = json.dumps(body).encode() if content_type == _APPLY else body
         try:
@@ -331,6 +339,21 @@ class Connection:
                 break
         return written
 
+    def evict(self, namespace: str, name: str) -> str:
+        """Ask for the end of one Pod, as its disruption budget allows; returns the server's audit id.
+
+        Raises:
+            ServerRefused: the disruption budget does not allow it now.
+        """
+        body = {
+            "apiVersion": "policy/v1",
+            "kind": "Eviction",
+            "metadata": {"name": name, "namespace": namespace},
+        }
+        path = f"{POD.path(namespace, name)}/eviction"
+        _, audit_id = self._request("POST", path, f"evicting Pod {namespace}/{name}", body=body)
+        return audit_id
+
     # --- a way to a Pod ------------------------------------------------------------------------------------------
 
     def port_forward(self, namespace: str, pod: str, port: int) -> socket.socket:
@@ -340,7 +363,7 @@ class Connection:
             ConnectionFailed: the server does not allow it, or nothing can be reached there.
         """
         attempted = f"port-forward to Pod {namespace}/{pod} port {port}"
-        self.requests["CONNECT"] += 1
+        self._count("CONNECT")
         path = f"/api/v1/namespaces/{namespace}/pods/{pod}/portforward"
         _, url, headers, _, _ = self._api.param_serialize("GET", path, auth_settings=["BearerToken"])
         try:

@@ -35,6 +35,7 @@ _SIGNS = {
     Proof.SKIPPED: "–",
     Operation.CREATE: "+",
     Operation.UPDATE: "~",
+    Operation.RESTART: "↻",
     Operation.UNCHANGED: "=",
 }
 _LONGEST_VALUE = 200
@@ -154,7 +155,9 @@ def _remedy(found: Finding) -> str:
     return f". What to do: {found.remedy}{see}" if found.remedy else see
 
 
-def desired(section: Section, manifests: Sequence[Mapping[str, Any]], files: Sequence[tuple[str, str]]) -> View:
+def desired(
+    section: Section, manifests: Sequence[Mapping[str, Any]], files: Sequence[tuple[str, str]], inapplicable: str = ""
+) -> View:
     """The objects as they will be sent, and where they differ from the documented text."""
     documents = yaml.safe_dump_all(manifests, sort_keys=False, allow_unicode=True, width=110) if manifests else ""
     lines = [f"# file {path}: {what}" for path, what in files]
@@ -163,9 +166,9 @@ def desired(section: Section, manifests: Sequence[Mapping[str, Any]], files: Seq
     noted = "".join(f"\n# differs from the page: {erratum}" for erratum in errata)
     listed = "".join(f"<li>{escape(erratum)}</li>" for erratum in errata)
     html = f"<pre>{escape(text)}</pre><p>Differs from the page:</p><ul>{listed}</ul>"
-    head = "Nothing has been sent yet."
+    head = f"Nothing to do: {inapplicable}." if inapplicable else "Nothing has been sent yet."
     counts = (_counted(len(manifests), "object"), _counted(len(files), "file"))
-    brief = " and ".join(filter(None, counts)) or "nothing"
+    brief = " and ".join(filter(None, counts)) or inapplicable or "nothing"
     return View("desired", {"manifests": list(manifests)}, f"{head}\n{text}{noted}", _titled(head, html), (brief,))
 
 
@@ -211,8 +214,17 @@ def plan_dict(plan: Plan) -> dict[str, Any]:
 def plan(plan: Plan, mode: str) -> View:
     """Everything that will change, field by field, with one digest."""
     counts = {operation: sum(change.operation is operation for change in plan.changes) for operation in Operation}
-    words = {Operation.CREATE: "to create", Operation.UPDATE: "to update", Operation.UNCHANGED: "unchanged"}
-    count = ", ".join(f"{counts[operation]} {word}" for operation, word in words.items())
+    words = {
+        Operation.CREATE: "to create",
+        Operation.UPDATE: "to update",
+        Operation.RESTART: "to restart",
+        Operation.UNCHANGED: "unchanged",
+    }
+    # restarts are rare enough to be named only where there are some
+    shown = {
+        operation: word for operation, word in words.items() if operation != Operation.RESTART or counts[operation]
+    }
+    count = ", ".join(f"{counts[operation]} {word}" for operation, word in shown.items())
     rows, blocks, html = [], [], []
     for change in plan.changes:
         details = _change_details(change)

@@ -117,6 +117,12 @@ class Parameters(BaseModel):
     mesh_namespace: Name = Field(
         "istio-system", description="namespace of the ServiceMeshControlPlane", examples=["istio-system"]
     )
+    members: Names = Field(
+        ["default"],
+        description="application namespaces to integrate with the mesh; in 6.4.3 knative-serving always joins them",
+        min_length=1,
+        examples=[["shop", "billing"]],
+    )
     mtls: Literal["any", "required"] = Field(
         "any", description="required: stop unless the control plane has mTLS switched on"
     )
@@ -171,6 +177,11 @@ class Parameters(BaseModel):
         [], description="sections that the same call runs before this one; runbooks run sets it"
     )
 
+    @property
+    def all_members(self) -> tuple[str, ...]:
+        """The namespaces that the section adds to the mesh."""
+        return tuple(self.members)
+
 
 class CreateIngressCertificates(Parameters):
     """What 6.4.2 takes besides."""
@@ -202,12 +213,6 @@ class IntegrateServiceMesh(Parameters):
 
     section: ClassVar[str] = "6.4.3"
 
-    members: Names = Field(
-        ["default"],
-        description="application namespaces to add to the mesh; knative-serving always joins them",
-        min_length=1,
-        examples=[["shop", "billing"]],
-    )
     local_gateway: Literal["http", "https"] = Field(
         "http", description="variant of knative-local-gateway; https is documented but breaks cluster-local traffic"
     )

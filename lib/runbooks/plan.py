@@ -29,6 +29,7 @@ class Operation(StrEnum):
 
     CREATE = "create"
     UPDATE = "update"
+    RESTART = "restart"
     UNCHANGED = "unchanged"
 
 
@@ -55,6 +56,7 @@ class Desired:
         amend: the object is somebody else's and is never created.
         shown: by field path, what a plan shows instead of a value that is secret or not known yet.
         brought_by: the kind of object whose operator brings this one's CRD, where that may happen in the same run.
+        provided_by: who provides the same already, so that nothing is written; empty otherwise.
     """
 
     manifest: Manifest
@@ -62,6 +64,7 @@ class Desired:
     amend: bool = False
     shown: Mapping[str, Any] = field(default_factory=dict)
     brought_by: str = ""
+    provided_by: str = ""
 
     @property
     def ref(self) -> ObjectRef:
@@ -85,6 +88,27 @@ class DesiredFile:
     content: bytes | None
     shown: Any
     exists: bool
+
+
+@dataclass(frozen=True)
+class DesiredRestart:
+    """One Pod that has to be replaced by a new one, because what it runs with was decided when it was made.
+
+    Args:
+        pod: which one.
+        uid: its uid; a new Pod of the same name is another one.
+        workload: what it belongs to; a Pod's own name is random and has no place in a digest.
+        what: which of its properties is out of date.
+        old: its value now.
+        new: the value that a new Pod will have.
+    """
+
+    pod: ObjectRef
+    uid: str
+    workload: str
+    what: str
+    old: str
+    new: str
 
 
 @dataclass(frozen=True)
@@ -327,6 +351,13 @@ def change_of_file(step: str, desired: DesiredFile) -> Change:
         fields = [FieldChange("content", "the present file" if desired.exists else None, desired.shown)]
     name = desired.path.rsplit("/", 1)[-1]
     return Change(step, f"File {desired.path}", ("", "File", "", name), operation, tuple(fields))
+
+
+def change_of_restart(step: str, desired: DesiredRestart) -> Change:
+    """The replacement of a Pod as a plan shows it."""
+    identity = ("v1", "Pod", desired.pod.namespace, desired.workload)
+    field_change = FieldChange(desired.what, desired.old, desired.new)
+    return Change(step, str(desired.pod), identity, Operation.RESTART, (field_change,))
 
 
 def masked(ref: ObjectRef, path: Path, value: Any) -> Any:

@@ -60,6 +60,19 @@ def exists(live: Live | None) -> State:
     return State(True) if live is not None else _MISSING
 
 
+def replaced(pods: Iterable[Live], gone: Live, count: int) -> State:
+    """Done when one Pod has gone and as many of its kind as before are ready.
+
+    Args:
+        pods: the Pods of the same workload now.
+        gone: the Pod that was evicted.
+        count: how many there were before.
+    """
+    others = [pod for pod in pods if pod["metadata"]["uid"] != gone["metadata"]["uid"]]
+    ready = [pod for pod in others if condition(pod, "Ready").get("status") == "True"]
+    return State(len(ready) >= count, f"{len(ready)} of {count} Pods are ready")
+
+
 def control_plane(live: Live | None) -> State:
     """ServiceMeshControlPlane: installed, reconciled and its components ready."""
     return conditions(live, "Reconciled", "Ready")

@@ -9,12 +9,12 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import metadata
 from typing import Any
 
-from runbooks import certificate_folder, cluster, display, wait
+from runbooks import batch, certificate_folder, cluster, display, readiness, wait
 from runbooks.checks.check import Check
 from runbooks.cluster import Connection
 from runbooks.display import View
@@ -30,19 +30,21 @@ from runbooks.errors import (
     TimedOut,
     WrongCluster,
 )
-from runbooks.kinds import CLUSTER_VERSION, CONFIG_MAP, ObjectRef
+from runbooks.kinds import CLUSTER_VERSION, CONFIG_MAP, POD, ObjectRef
 from runbooks.manifests import Manifest
 from runbooks.parameters import Parameters, from_globals
 from runbooks.plan import (
     Change,
     Desired,
     DesiredFile,
+    DesiredRestart,
     Operation,
     Plan,
     admitted,
     applied_manifest,
     change_of,
     change_of_file,
+    change_of_restart,
     compare,
     masked,
     stale,
@@ -50,7 +52,7 @@ from runbooks.plan import (
 )
 from runbooks.procedure import SECTIONS
 from runbooks.procedure.needed_rights import rights_to_write
-from runbooks.procedure.section import Awaited, Section, Step
+from runbooks.procedure.section import Awaited, Section, Step, Wanted
 from runbooks.readiness import State
 from runbooks.rights import Right
 from runbooks.situation import Situation
@@ -188,7 +190,7 @@ class Runbook:
             self._identity["sandbox"],
         )
         self._situation = replace(situation, prepared=_prepared(section, situation))
-        self._story.findings = tuple(self._finding(need(self._situation)) for need in section.needs)
+        self._story.findings = tuple(self._finding(need(self._situation)) for need in section.needs(parameters))
         return display.preconditions(self._story.findings)
 
     def _finding(self, found: Finding) -> Finding:
@@ -204,12 +206,16 @@ class Runbook:
         manifests: list[Manifest] = []
         files: list[tuple[str, str]] = []
         for step in self._section.steps:
-            for wanted in step.objects(self._situation):
+            for wanted in self._objects(step):
                 if isinstance(wanted, DesiredFile):
                     files.append((wanted.path, "stays as it is" if wanted.content is None else str(wanted.shown)))
-                else:
+                elif isinstance(wanted, Desired):
                     manifests.append(_shown_manifest(wanted))
-        return display.desired(self._section, manifests, files)
+        return display.desired(self._section, manifests, files, self._section.inapplicable(self._situation))
+
+    def _objects(self, step: Step) -> tuple[Wanted, ...]:
+        """What a step wants; nothing where the section has nothing to do on this cluster."""
+        return () if self._section.inapplicable(self._situation) else step.objects(self._situation)
 
     def plan(self) -> View:
         """Compare every object of the section with the cluster, and ask the server what it would say.
@@ -217,10 +223,11 @@ class Runbook:
         In verify, and where a precondition blocks, the comparison is local and the server is not asked.
         """
         self._after("preconditions", self._story.findings is not None)
-        changes = [
-            self._planned(step, wanted) for step in self._section.steps for wanted in step.objects(self._situation)
-        ]
-        plan = Plan(tuple(changes))
+        work = [(step, wanted) for step in self._section.steps for wanted in self._objects(step)]
+        planned = batch.each(lambda one: self._planned(*one), work, _say, "objects compared")
+        if planned.errors:
+            raise planned.errors[0]
+        plan = Plan(tuple(change for change in planned.results if change is not None))
         self._story.plan = plan
         if plan.problems:
             said = "; ".join(plan.problems)
@@ -228,23 +235,36 @@ class Runbook:
             self._story.findings = (*(self._story.findings or ()), found)
         return display.plan(plan, self._parameters.mode)
 
-    def _planned(self, step: Step, wanted: Desired | DesiredFile) -> Change:
+    def _planned(self, step: Step, wanted: Wanted) -> Change:
         if isinstance(wanted, DesiredFile):
             return change_of_file(step.id, wanted)
-        snapshot, ref = self._situation.snapshot, wanted.ref
-        live = snapshot.of(ref)
+        if isinstance(wanted, DesiredRestart):
+            return change_of_restart(step.id, wanted)
+        live = self._situation.snapshot.of(wanted.ref)
         change = change_of(step.id, wanted, live, compare(wanted, live))
-        if live is None and snapshot.not_served(ref.kind):
-            if not wanted.brought_by:
-                said = f"the cluster does not know {ref.kind.plural}.{ref.kind.group}; install the operator that does"
-                return replace(change, problems=(said,))
-            said = f"its CRD comes with {wanted.brought_by}"
-            return replace(change, notes=(f"planned without the server's opinion: {said}",))
-        if live is None and (said := snapshot.unreadable(ref.kind)):
-            return replace(change, notes=(f"planned without the server's opinion: {said}",))
+        if wanted.provided_by:
+            note = f"already provided by {wanted.provided_by}"
+            return replace(change, operation=Operation.UNCHANGED, fields=(), notes=(note,))
+        if live is None and (judged := self._unread(wanted, change)):
+            return judged
         if change.operation is Operation.UNCHANGED or self._parameters.mode == "verify" or self._blocked:
             return change
         return self._with_opinion(wanted, live, change)
+
+    def _unread(self, wanted: Desired, change: Change) -> Change | None:
+        """The change of an object that is not there, where that alone settles what is planned."""
+        snapshot, kind = self._situation.snapshot, wanted.ref.kind
+        if snapshot.not_served(kind) and wanted.brought_by:
+            note = f"planned without the server's opinion: its CRD comes with {wanted.brought_by}"
+            return replace(change, notes=(note,))
+        if snapshot.not_served(kind):
+            said = f"the cluster does not know {kind.plural}.{kind.group}; install the operator that brings it"
+            return replace(change, problems=(said,))
+        if said := snapshot.unreadable(kind):
+            return replace(change, notes=(f"planned without the server's opinion: {said}",))
+        if wanted.amend:
+            return replace(change, problems=("there is no such object, and this section creates none",))
+        return None
 
     def _with_opinion(self, wanted: Desired, live: Live | None, change: Change) -> Change:
         """The change, corrected by what the server answers to a dry run."""
@@ -284,30 +304,48 @@ class Runbook:
     def _apply(self, step: Step) -> View:
         self._after("plan", self._story.plan is not None)
         assert self._story.plan is not None
-        planned = self._story.plan.of_step(step.id)
-        written = []
-        for wanted, change in zip(step.objects(self._situation), planned, strict=True):
-            if change.operation is not Operation.UNCHANGED:
-                entry = self._write(wanted, change)
-                written.append(entry)
-                self._story.written.append(entry)
-        self._story.snapshot_is_old |= bool(written)
-        return display.applied(step, written)
+        planned = zip(self._objects(step), self._story.plan.of_step(step.id), strict=True)
+        pending = [(wanted, change) for wanted, change in planned if change.operation is not Operation.UNCHANGED]
+        objects = [(wanted, change) for wanted, change in pending if isinstance(wanted, Desired)]
+        before = len(self._story.written)
+        for wanted, change in pending:  # files and restarts one at a time, in their order
+            if not isinstance(wanted, Desired):
+                self._written(self._write_alone(wanted, change))
+        done = batch.each(lambda one: self._write_object(*one), objects, _say, "written", self._written)
+        if done.errors:
+            raise _together(done.errors, len(objects))
+        return display.applied(step, self._story.written[before:])
 
-    def _write(self, wanted: Desired | DesiredFile, planned: Change) -> dict[str, Any]:
-        entry: dict[str, Any] = {
-            "step": planned.step,
-            "target": planned.target,
-            "operation": str(planned.operation),
-            "at": dt.datetime.now(dt.UTC).isoformat(timespec="milliseconds"),
-        }
+    def _written(self, entry: dict[str, Any] | None) -> None:
+        if entry:
+            self._story.written.append(entry)
+            self._story.snapshot_is_old = True
+
+    def _write_alone(self, wanted: DesiredFile | DesiredRestart, planned: Change) -> dict[str, Any] | None:
         if isinstance(wanted, DesiredFile):
             certificate_folder.write(wanted.path, wanted.content or b"")
-            return entry
-        return {**entry, "audit_id": " ".join(self._write_object(wanted, planned))}
+            return _entry(planned)
+        return self._restart(wanted, planned)
 
-    def _write_object(self, wanted: Desired, planned: Change) -> list[str]:
-        """Write one object; returns the server's audit ids."""
+    def _restart(self, wanted: DesiredRestart, planned: Change) -> dict[str, Any] | None:
+        """Evict one Pod, unless it is gone already, and wait until a new one is ready in its place."""
+        pod = wanted.pod
+        live = self._connection.get(pod.kind, pod.namespace, pod.name)
+        if live is None or live["metadata"]["uid"] != wanted.uid:
+            return None
+        before = list(self._alike(live))
+        audit_id = self._connection.evict(pod.namespace, pod.name)
+        judge = {f"a new Pod for {pod.name}": lambda: readiness.replaced(self._alike(live), live, len(before))}
+        wait.until(judge, self._parameters.timeout_s, _say)
+        return {**_entry(planned), "audit_id": audit_id}
+
+    def _alike(self, pod: Live) -> Iterator[Live]:
+        """The Pods of the same workload."""
+        selector = f"app={pod['metadata']['labels']['app']}"
+        return self._connection.objects(POD, pod["metadata"]["namespace"], label_selector=selector)
+
+    def _write_object(self, wanted: Desired, planned: Change) -> dict[str, Any]:
+        """Write one object; returns what the record says of it."""
         ref = wanted.ref
         live = self._connection.get(ref.kind, ref.namespace, ref.name)
         difference = compare(wanted, live)
@@ -326,7 +364,7 @@ class Runbook:
                 live = self._connection.get(ref.kind, ref.namespace, ref.name)
         if live is not None:
             audit_ids += [written.audit_id for written in self._connection.add_to_lists(wanted)]
-        return audit_ids
+        return {**_entry(planned), "audit_id": " ".join(audit_ids)}
 
     def _server_side_apply(self, wanted: Desired, live: Live | None, planned: Change) -> str:
         manager, kind = self._section.field_manager, wanted.ref.kind
@@ -351,7 +389,7 @@ class Runbook:
         return self._carried_out("waited", "wait", self._section.step(step_id), self._wait, verify=True)
 
     def _wait(self, step: Step) -> View:
-        awaited = step.awaited(self._situation)
+        awaited = () if self._section.inapplicable(self._situation) else step.awaited(self._situation)
         states = {entry.ref: entry.judge(self._situation.snapshot.of(entry.ref)) for entry in awaited}
         looked = self._parameters.mode == "verify" or not self._story.snapshot_is_old
         if self._parameters.mode == "apply" and not (looked and all(state.done for state in states.values())):
@@ -376,6 +414,8 @@ class Runbook:
         return self._carried_out("proved", "prove", self._section.step(step_id), self._prove, verify=True)
 
     def _prove(self, step: Step) -> View:
+        if reason := self._section.inapplicable(self._situation):
+            return display.note("proved", step.id, f"Nothing to prove: {reason}")
         missing = [
             change.target
             for change in (self._story.plan.of_step(step.id) if self._story.plan else ())
@@ -435,6 +475,7 @@ class Runbook:
             unready=[f"{entry['target']}: {entry['said']}" for entry in story.waited if not entry["ready"]],
             checked=story.checked,
             elsewhere=self._section.waiting(self._situation),
+            inapplicable=self._section.inapplicable(self._situation),
             failure=story.failure,
         )
         finished = dt.datetime.now(dt.UTC)
@@ -500,6 +541,24 @@ class Runbook:
         except RunbookError as error:
             self._story.failure = f"{verb}-{step.id}: {error.lines()[0]}"
             return display.failure(kind, step.id, error.lines())
+
+
+def _entry(planned: Change) -> dict[str, Any]:
+    """What the record says of a write that has just been made."""
+    return {
+        "step": planned.step,
+        "target": planned.target,
+        "operation": str(planned.operation),
+        "at": dt.datetime.now(dt.UTC).isoformat(timespec="milliseconds"),
+    }
+
+
+def _together(errors: Sequence[RunbookError], count: int) -> RunbookError:
+    """Several failures as one error that names each object."""
+    if len(errors) == 1:
+        return errors[0]
+    said = "; ".join(error.lines()[0] for error in errors)
+    return RunbookError(f"writing {count} objects, of which {len(errors)} failed", said, errors[0].remedy)
 
 
 def _prepared(section: Section, situation: Situation[Parameters]) -> Any:

@@ -13,6 +13,7 @@ class Verdict(StrEnum):
     MET = "met"
     WARNING = "warning"
     WAITING = "waiting"
+    COMES = "comes with a later runbook"
     NOT_MET = "not met"
     UNKNOWN = "could not tell"
 
@@ -40,13 +41,15 @@ class Proof(StrEnum):
     """How one check of an effect came out.
 
     ``not proven`` is an effect that this account or this place cannot look at: it is named and fails nothing.
-    ``could not tell`` is one that should have been seen and was not.
+    ``could not tell`` is one that should have been seen and was not. ``restart pending`` is one that waits for
+    somebody to restart the Pods that are named.
     """
 
     PROVEN = "proven"
     FAILED = "failed"
     UNKNOWN = "could not tell"
     UNPROVEN = "not proven"
+    RESTART = "restart pending"
     SKIPPED = "not run"
 
 
@@ -79,6 +82,7 @@ class Outcome(StrEnum):
     NO_CHANGES = "no changes"
     CHANGES_PENDING = "changes pending"
     DONE = "done and proven"
+    RESTART_PENDING = "applied, restart pending"
     BLOCKED = "blocked"
     FAILED = "failed"
     UNKNOWN = "could not tell"
@@ -91,6 +95,7 @@ EXIT_CODES = {
     Outcome.DONE: 0,
     Outcome.DRIFT: 2,
     Outcome.CHANGES_PENDING: 2,
+    Outcome.RESTART_PENDING: 1,
     Outcome.BLOCKED: 1,
     Outcome.FAILED: 1,
     Outcome.UNKNOWN: 1,
@@ -113,6 +118,7 @@ def conclude(
     checked: Iterable[Checked],
     elsewhere: str = "",
     failure: str = "",
+    inapplicable: str = "",
 ) -> tuple[Outcome, str]:
     """The outcome of a run and the reason for it, in words.
 
@@ -125,6 +131,7 @@ def conclude(
         checked: the effects that were checked.
         elsewhere: what must happen outside the cluster before the section can be finished, or empty.
         failure: what stopped the run, or empty.
+        inapplicable: why there is nothing to do on this cluster, or empty.
     """
     findings, checked, unready = tuple(findings), tuple(checked), tuple(unready)
     if failure:
@@ -136,6 +143,8 @@ def conclude(
     waiting += [elsewhere] if elsewhere else []
     if changes is None or doubts:
         return (Outcome.UNKNOWN if mode == "verify" else Outcome.BLOCKED), "; ".join(doubts) or "no plan could be made"
+    if inapplicable:
+        return (Outcome.AS_DESIRED if mode == "verify" else Outcome.NO_CHANGES), f"nothing to do: {inapplicable}"
     if mode == "plan":
         return _plan_outcome(changes, waiting)
     return _effect_outcome(mode, changes, applied, waiting, unready, checked)
@@ -153,10 +162,11 @@ def _effect_outcome(
 ) -> tuple[Outcome, str]:
     failed = [f"{check.title}: {check.observed}" for check in checked if check.proof is Proof.FAILED]
     unknown = [f"{check.title}: {check.observed}" for check in checked if check.proof is Proof.UNKNOWN]
+    restarts = [f"{check.title}: {check.observed}" for check in checked if check.proof is Proof.RESTART]
     effects = _effects(checked)
     if mode == "verify":
         drift = [f"{changes} object{'s' if changes != 1 else ''} differ"] if changes else []
-        if drift := drift + waiting + list(unready) + failed:
+        if drift := drift + waiting + list(unready) + failed + restarts:
             return Outcome.DRIFT, "; ".join(drift)
         if unknown:
             return Outcome.UNKNOWN, "; ".join(unknown)
@@ -167,6 +177,8 @@ def _effect_outcome(
         return Outcome.BLOCKED, "; ".join(waiting)
     if unknown:
         return Outcome.UNKNOWN, "; ".join(unknown)
+    if restarts:
+        return Outcome.RESTART_PENDING, "; ".join(restarts)
     if applied:
         return Outcome.DONE, f"{applied} written, {effects}"
     return Outcome.NO_CHANGES, f"nothing to change, {effects}"

@@ -6,7 +6,8 @@ from runbooks.checks.check import Check, compared
 from runbooks.cluster import Connection
 from runbooks.kinds import MEMBER_ROLL, NAMESPACE
 from runbooks.manifests import MEMBER_ROLL_NAME
-from runbooks.parameters import IntegrateServiceMesh
+from runbooks.parameters import Parameters
+from runbooks.rights import Right
 from runbooks.situation import Situation
 from runbooks.snapshot import Read
 from runbooks.verdicts import Checked
@@ -14,7 +15,7 @@ from runbooks.verdicts import Checked
 MEMBER_OF = "maistra.io/member-of"
 
 
-def _members_configured(title: str, situation: Situation[IntegrateServiceMesh], _: Connection) -> Checked:
+def _members_configured(title: str, situation: Situation[Parameters], _: Connection) -> Checked:
     given = situation.parameters
     roll = situation.snapshot.get(MEMBER_ROLL, given.mesh_namespace, MEMBER_ROLL_NAME) or {}
     configured = roll.get("status", {}).get("configuredMembers") or []
@@ -35,8 +36,13 @@ def _members_configured(title: str, situation: Situation[IntegrateServiceMesh], 
     )
 
 
-def _member_reads(given: IntegrateServiceMesh) -> tuple[Read, ...]:
+def _member_reads(given: Parameters) -> tuple[Read, ...]:
     return (Read(MEMBER_ROLL, given.mesh_namespace), Read(NAMESPACE))
+
+
+def membership_rights(given: Parameters) -> tuple[Right, ...]:
+    """The mesh's own webhook asks for update on Pods in each namespace that joins."""
+    return tuple(Right("", "pods", "update", member) for member in given.all_members)
 
 
 MEMBERS_CONFIGURED = Check("The namespaces are configured members", _members_configured, _member_reads)

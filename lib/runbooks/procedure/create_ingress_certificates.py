@@ -51,7 +51,7 @@ CREATE_INGRESS_CERTIFICATES = Section(
         Read(NAMESPACE),
         Read(SECRET, given.mesh_namespace, given.certificate_secret),
     ),
-    needs=(
+    needs=lambda _: (
         preconditions.account_rights,
         preconditions.mesh_namespace,
         preconditions.ingress_domain,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from runbooks import manifests, preconditions, readiness
 from runbooks.certificates import ROOT_CRT
 from runbooks.checks import way_in
-from runbooks.checks.membership import MEMBERS_CONFIGURED
+from runbooks.checks.membership import MEMBERS_CONFIGURED, membership_rights
 from runbooks.checks.sidecars import SERVICE_SIDECAR, SYSTEM_SIDECARS
 from runbooks.checks.sole_ingress import SOLE_INGRESS
 from runbooks.kinds import (
@@ -93,7 +93,7 @@ INTEGRATE_SERVICE_MESH = Section(
         Read(KNATIVE_SERVING, SERVING_NAMESPACE),
         Read(KNATIVE_SERVICE, given.service_namespace, given.service_name),
     ),
-    needs=(
+    needs=lambda _: (
         preconditions.account_rights,
         preconditions.mesh_operator,
         preconditions.serverless_operator,
@@ -119,6 +119,7 @@ INTEGRATE_SERVICE_MESH = Section(
             objects=_member_roll,
             awaits=_member_roll_ready,
             checks=(MEMBERS_CONFIGURED,),
+            rights=membership_rights,
         ),
         Step(
             id="gateways",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from runbooks.kinds import CLUSTER_VERSION, MEMBER_ROLL
+from runbooks.kinds import CLUSTER_VERSION
 from runbooks.parameters import Parameters
 from runbooks.plan import Desired
 from runbooks.procedure.section import Section
@@ -39,11 +39,5 @@ def rights_to_write(section: Section, situation: Situation[Any]) -> tuple[Right,
             Right.on(awaited.ref.kind, "get", awaited.ref.namespace, awaited.ref.name)
             for awaited in step.awaited(situation)
         }
-    if MEMBER_ROLL in {read.kind for read in section.all_reads(situation.parameters)}:
-        found |= _member_rights(situation)
+        found |= set(step.rights(situation.parameters))
     return tuple(sorted(found))
-
-
-def _member_rights(situation: Situation[Any]) -> set[Right]:
-    """The mesh's own webhook asks for update on Pods in each namespace that joins."""
-    return {Right("", "pods", "update", member) for member in situation.parameters.all_members}

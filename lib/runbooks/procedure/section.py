@@ -10,11 +10,14 @@ from typing import Any, Literal
 from runbooks.checks.check import Check
 from runbooks.kinds import ObjectRef
 from runbooks.parameters import Parameters
-from runbooks.plan import Desired, DesiredFile
+from runbooks.plan import Desired, DesiredFile, DesiredRestart
 from runbooks.preconditions import Need
 from runbooks.readiness import State
+from runbooks.rights import Right
 from runbooks.situation import Situation
 from runbooks.snapshot import Live, Read
+
+Wanted = Desired | DesiredFile | DesiredRestart
 
 
 class Basis(StrEnum):
@@ -62,18 +65,20 @@ class Step:
         title: what it does.
         title_ja: the documented step's own words.
         replaces: the commands that it stands for.
-        objects: what it leaves behind.
+        objects: what it leaves behind; those of one step depend on no order among themselves, files aside.
         awaits: what must be ready before the next step.
         checks: the effects that prove it.
+        rights: what it needs besides the rights to read and write its objects.
     """
 
     id: str
     title: str
     title_ja: str
     replaces: tuple[str, ...]
-    objects: Callable[[Situation[Any]], tuple[Desired | DesiredFile, ...]]
+    objects: Callable[[Situation[Any]], tuple[Wanted, ...]]
     awaits: Callable[[Situation[Any]], tuple[Awaited, ...]] | None = None
     checks: tuple[Check, ...] = ()
+    rights: Callable[[Any], tuple[Right, ...]] = lambda _: ()
 
     def awaited(self, situation: Situation[Any]) -> tuple[Awaited, ...]:
         """The objects that must be ready in this situation."""
@@ -93,12 +98,13 @@ class Section:
         model: its parameters.
         path: the ingress that it is for, or both.
         reads: what it reads of the cluster besides what its steps need.
-        needs: its preconditions.
+        needs: its preconditions, given the parameters.
         steps: in an order that works.
         errata: where it differs from the text, and why.
         files: the certificate files that it looks at.
         prepare: what it makes in memory before the plan.
         waiting: what must happen elsewhere, given what was prepared.
+        inapplicable: why there is nothing to do on this cluster; empty where there is.
     """
 
     number: str
@@ -109,12 +115,13 @@ class Section:
     model: type[Parameters]
     path: Literal["both", "istio", "kourier"]
     reads: Callable[[Any], tuple[Read, ...]]
-    needs: tuple[Need, ...]
+    needs: Callable[[Any], tuple[Need, ...]]
     steps: tuple[Step, ...]
     errata: tuple[Erratum, ...] = ()
     files: tuple[str, ...] = ()
     prepare: Callable[[Situation[Any]], Any] = lambda _: None
     waiting: Callable[[Situation[Any]], str] = lambda _: ""
+    inapplicable: Callable[[Situation[Any]], str] = lambda _: ""
 
     @property
     def field_manager(self) -> str:
