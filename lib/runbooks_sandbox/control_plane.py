@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -144,28 +146,36 @@ def wait_ready(
         go_on()
         for name, process in processes.items():
             if process.poll() is not None:
-                raise SandboxError(
-                    f"starting {name}",
-                    f"it ended with {process.returncode}: {last_lines(state, name)}",
-                    _remedy(last_lines(state, name)),
-                )
+                said = why(_log(state, name))
+                raise SandboxError(f"starting {name}", f"it ended with {process.returncode}: {said}", _remedy(said))
         try:
             api.request("GET", "/readyz", timeout_s=1)
         except (ApiError, urllib3.exceptions.HTTPError, OSError):
             time.sleep(0.05)
             continue
         return
-    said = f"not ready after {_READY_TIMEOUT_S} s: {last_lines(state, 'kube-apiserver')}"
+    said = f"not ready after {_READY_TIMEOUT_S} s: {why(_log(state, 'kube-apiserver'))}"
     raise SandboxError("starting kube-apiserver", said, "runbooks sandbox stop, then start it again")
 
 
-def last_lines(state: State, name: str, count: int = 3) -> str:
-    """The last lines of a process's log."""
+def _log(state: State, name: str) -> str:
     try:
-        lines = (state.logs / f"{name}.log").read_text(errors="replace").splitlines()
+        return (state.logs / f"{name}.log").read_text(errors="replace")
     except FileNotFoundError:
-        return "no log"
-    return " | ".join(line[:300] for line in lines[-count:])
+        return ""
+
+
+def why(log: str) -> str:
+    """The line of a process's log that tells why it ended: an error, rather than the stack trace after it."""
+    lines = [line for line in log.splitlines()[-200:] if line.strip()]
+    for line in reversed(lines):
+        if line.startswith('{"level":"') and not line.startswith(('{"level":"info', '{"level":"warn')):
+            with contextlib.suppress(ValueError):
+                entry = json.loads(line)
+                return ": ".join(str(entry[key]) for key in ("msg", "error") if key in entry)
+        if re.match(r"[EF]\d{4} ", line):
+            return line.partition("] ")[2][:300]
+    return lines[-1][:300] if lines else "it said nothing"
 
 
 def _remedy(log: str) -> str:

@@ -202,7 +202,7 @@ def exported(folder: Path) -> list[dict[str, Any]]:
             try:
                 found += [_cleaned(item) for item in items if item.get("kind") == "CustomResourceDefinition"]
             except (AttributeError, KeyError, TypeError) as error:
-                raise ValueError(f"{path} holds a CustomResourceDefinition without {error}") from error
+                raise ValueError(f"{path} holds something that is no CustomResourceDefinition: {error}") from error
     if not found:
         raise ValueError(f"{folder} holds no YAML file with a CustomResourceDefinition")
     return found

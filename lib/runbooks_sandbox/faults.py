@@ -162,7 +162,7 @@ FAULTS = {
         Fault(
             SLOW,
             "the operators take a while for each reaction",
-            "seconds, 5 unless given",
+            "a number of seconds, 5 unless given",
             lambda text: _seconds(text) >= 0,
         ),
         Fault(STUCK, "the operators do nothing at all"),

@@ -165,7 +165,6 @@ def _take_down(launcher: subprocess.Popen[str], state: State) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.killpg(launcher.pid, signal.SIGTERM)
     launcher.wait()  # it has forked already, or is ended by the signal
-    _wait_until_gone(state)
     _clean_up(state)
 
 
@@ -193,22 +192,18 @@ def _stop(state: State) -> tuple[bool, list[str]]:
 def _end_supervisor(state: State) -> None:
     """Ask the supervisor to end, which takes all others down; insist where it does not."""
     for number in (signal.SIGTERM, signal.SIGKILL):
-        supervisor = state.processes().get("supervisor")
-        if supervisor is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(supervisor.pid, number)  # it holds the lock, so the id is not somebody else's
-        if _wait_until_gone(state):
-            return
+        deadline = time.monotonic() + _END_TIMEOUT_S
+        while time.monotonic() < deadline:
+            supervisor = state.processes().get("supervisor")
+            if not state.phase():
+                return
+            if supervisor is not None:  # it holds the lock, so the id is not somebody else's
+                with contextlib.suppress(psutil.Error):
+                    process = psutil.Process(supervisor.pid)
+                    process.send_signal(number)
+                    process.wait(_END_TIMEOUT_S)
+            time.sleep(0.05)
     raise SandboxError(f"stopping sandbox {state.name}", "its supervisor does not end", f"see {state.logs}")
-
-
-def _wait_until_gone(state: State) -> bool:
-    deadline = time.monotonic() + _END_TIMEOUT_S
-    while state.phase():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.05)
-    return True
 
 
 def _clean_up(state: State) -> list[str]:

@@ -10,7 +10,7 @@ import json
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import Field, asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, TextIO
@@ -211,11 +211,9 @@ class State:
                 found[name] = Process(int(entry["pid"]), float(entry["created"]))
         return found
 
-    def note(self, name: str, process: Process | None) -> None:
-        """Note that a process of ours has begun, or (None) ended."""
-        known = {key: asdict(value) for key, value in self.processes().items()}
-        known.pop(name, None)
-        _write(self._processes, known if process is None else {**known, name: asdict(process)})
+    def keep_processes(self, processes: Mapping[str, Process]) -> None:
+        """Note the processes of this run."""
+        _write(self._processes, {name: asdict(process) for name, process in processes.items()})
 
     def forget_processes(self) -> None:
         """Forget all noted processes."""

@@ -40,6 +40,8 @@ _LOG = logging.getLogger(__name__)
 _USABLE_TIMEOUT_S = 30
 _AGAIN_S = 1.0  # between two starts of a process that does not stay
 _LOCK_TIMEOUT_S = 10
+# those that depend on others end first; the API server would wait for its watches, and keeps nothing but in etcd
+_PATIENCE_S = {"envoy": 1.0, "kube-apiserver": 0.2, "etcd": 5.0}
 _ENVOY = Path(envoy.__file__).parent / "_bin" / "envoy"
 
 
@@ -68,6 +70,8 @@ class Supervisor:
     def __init__(self, state: State, supervision: Supervision, found: binaries.Binaries) -> None:
         self._state, self._supervision, self._found = state, supervision, found
         self._settings: Settings = state.settings()
+        self._notes = {"supervisor": Process.of(os.getpid())}
+        state.keep_processes(self._notes)
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._starters: dict[str, Callable[[], subprocess.Popen[bytes]]] = {}
         self._started: dict[str, float] = {}
@@ -130,8 +134,8 @@ class Supervisor:
     def _start_process(self, name: str, starter: Callable[[], subprocess.Popen[bytes]]) -> None:
         self._starters[name], self._started[name] = starter, time.monotonic()
         process = starter()
-        self._processes[name] = process
-        self._state.note(name, Process.of(process.pid))
+        self._processes[name], self._notes[name] = process, Process.of(process.pid)
+        self._state.keep_processes(self._notes)
 
     def _go_on(self) -> None:
         if self._told_to_stop:
@@ -209,7 +213,8 @@ class Supervisor:
                 if not self._supervision.holds():
                     _LOG.error("our folder is gone, and so are we")
                     return
-                self._see_to_notes()
+                if self._state.processes() != self._notes:
+                    self._state.keep_processes(self._notes)
                 self._revive()
             except (OSError, SandboxError) as error:  # a full disk, say: it may have room again soon
                 _LOG.warning("trying again: %s", error)
@@ -221,13 +226,6 @@ class Supervisor:
                 _LOG.warning("%s ended with %s; starting it again", name, process.returncode)
                 self._start_process(name, self._starters[name])
 
-    def _see_to_notes(self) -> None:
-        """Note our processes again where somebody lost the notes."""
-        if "supervisor" not in self._state.processes():
-            pids = {"supervisor": os.getpid(), **{name: process.pid for name, process in self._processes.items()}}
-            for name, pid in pids.items():
-                self._state.note(name, Process.of(pid))
-
     def stop(self, *_: object) -> None:
         """Ask for the end; may be called from a signal handler, so it only leaves word."""
         self._told_to_stop = True
@@ -235,9 +233,9 @@ class Supervisor:
     def end(self) -> None:
         """Take all processes down, the ones that depend on others first."""
         self._world.stopped.set()
-        for name in ("envoy", "kube-apiserver", "etcd"):
+        for name, patience_s in _PATIENCE_S.items():
             if name in self._processes:
-                end(self._processes[name], 5)
+                end(self._processes[name], patience_s)
         if self._supervision.holds():
             self._state.forget_processes()
 
@@ -278,7 +276,6 @@ def _supervise(state: State, paths: Mapping[str, str], supervision: Supervision)
         level=logging.INFO,
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
-    state.note("supervisor", Process.of(os.getpid()))
     supervisor = Supervisor(
         state, supervision, binaries.Binaries(Path(paths["kube_apiserver"]), Path(paths["etcd"]), paths["source"])
     )
