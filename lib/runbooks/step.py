@@ -60,6 +60,7 @@ from runbooks.snapshot import Live, Snapshot
 from runbooks.verdicts import EXIT_CODES, Checked, Finding, Proof, Verdict, blocking, conclude
 
 SANDBOX = ObjectRef(CONFIG_MAP, "kube-public", "runbooks-sandbox")
+_PLAN_ATTEMPTS = 5
 _EFFECT_TIMEOUT_S = 60.0  # how long a change may take from the API server to the last proxy
 _FILE_PARAMETERS = ("key_file", "chain_file", "trust_anchor")
 
@@ -249,7 +250,7 @@ class Runbook:
             return judged
         if change.operation is Operation.UNCHANGED or self._parameters.mode == "verify" or self._blocked:
             return change
-        return self._with_opinion(wanted, live, change)
+        return self._with_opinion(step, wanted, live, change)
 
     def _unread(self, wanted: Desired, change: Change) -> Change | None:
         """The change of an object that is not there, where that alone settles what is planned."""
@@ -266,19 +267,26 @@ class Runbook:
             return replace(change, problems=("there is no such object, and this section creates none",))
         return None
 
-    def _with_opinion(self, wanted: Desired, live: Live | None, change: Change) -> Change:
+    def _with_opinion(self, step: Step, wanted: Desired, live: Live | None, change: Change) -> Change:
         """The change, corrected by what the server answers to a dry run."""
-        difference = compare(wanted, live)
-        try:
-            if live is None or difference.leaves:
-                change = self._dry_run(wanted, live, change)
-            if live is not None and difference.additions and not change.problems:
-                self._connection.add_to_lists(wanted, dry_run=True)
-        except Forbidden as error:
-            return replace(change, notes=(*change.notes, f"planned without the server's opinion: {error.said}"))
-        except ServerRefused as error:
-            return replace(change, problems=(*change.problems, error.said))
-        return change
+        for _ in range(_PLAN_ATTEMPTS):
+            difference = compare(wanted, live)
+            try:
+                if live is None or difference.leaves:
+                    change = self._dry_run(wanted, live, change)
+                if live is not None and difference.additions and not change.problems:
+                    self._connection.add_to_lists(wanted, dry_run=True)
+                return change
+            except Forbidden as error:
+                return replace(change, notes=(*change.notes, f"planned without the server's opinion: {error.said}"))
+            except Conflict as error:
+                # somebody else wrote the object since it was read: look again
+                said, ref = error.said, wanted.ref
+                live = self._connection.get(ref.kind, ref.namespace, ref.name)
+                change = change_of(step.id, wanted, live, compare(wanted, live))
+            except ServerRefused as error:
+                return replace(change, problems=(*change.problems, error.said))
+        return replace(change, problems=(*change.problems, said))
 
     def _dry_run(self, wanted: Desired, live: Live | None, change: Change) -> Change:
         manager = self._section.field_manager

@@ -216,7 +216,7 @@ def test_two_runs_at_once_that_add_different_members_lose_none(sandbox: Sandbox)
     with concurrent.futures.ThreadPoolExecutor(len(names)) as pool:
         first = list(pool.map(run, names))
     again = [run(name) for name in names]  # one that met the other's write in between stops, and a second run finishes
-    assert {"done and proven", "failed"} >= {outcome["outcome"] for outcome in first}
+    assert {"done and proven", "failed"} >= {outcome["outcome"] for outcome in first}, first
     assert {"done and proven", "no changes"} >= {outcome["outcome"] for outcome in again}
     members = sandbox.get(MEMBER_ROLLS, "istio-system", "default")["spec"]["members"]
     assert sorted(["knative-serving", *names]) == sorted(members)
