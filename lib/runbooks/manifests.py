@@ -7,7 +7,7 @@ else; what differs from the text by version is decided by the caller's profile a
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 Manifest = dict[str, Any]
@@ -20,6 +20,8 @@ GATEWAY_SELECTOR = {"istio": "ingressgateway"}
 LOCAL_GATEWAY_PORT = 8081
 INJECT = "sidecar.istio.io/inject"
 REWRITE_PROBES = "sidecar.istio.io/rewriteAppHTTPProbers"
+METRICS_PORT = 8444  # where the operator's kube-rbac-proxy serves metrics
+MONITORING_POLICY = "allow-from-openshift-monitoring-ns"
 PASSTHROUGH = "serving.knative.openshift.io/enablePassthrough"
 SIDECAR_ANNOTATIONS = {INJECT: "true", REWRITE_PROBES: "true"}
 
@@ -126,4 +128,41 @@ def knative_service(name: str, namespace: str, image: str) -> Manifest:
                 "spec": {"containers": [{"image": image}]},
             }
         },
+    }
+
+
+def excluded_port(name: str, mesh_namespace: str) -> Manifest:
+    """6.4.4: the control plane's sidecars leave the metrics port alone (partial: amends what there is)."""
+    inbound = {"excludedPorts": [METRICS_PORT]}
+    return {
+        "apiVersion": "maistra.io/v2",
+        "kind": "ServiceMeshControlPlane",
+        "metadata": {"name": name, "namespace": mesh_namespace},
+        "spec": {"proxy": {"networking": {"trafficControl": {"inbound": inbound}}}},
+    }
+
+
+def metrics_backend(settings: Mapping[str, str]) -> Manifest:
+    """6.4.4: Knative Serving's metrics go to Prometheus (partial: amends what there is)."""
+    return {
+        "apiVersion": "operator.knative.dev/v1beta1",
+        "kind": "KnativeServing",
+        "metadata": {"name": "knative-serving", "namespace": SERVING_NAMESPACE},
+        "spec": {"config": {"observability": dict(settings)}},
+    }
+
+
+def monitoring_policy(monitoring_namespace: str, label: str = "name") -> Manifest:
+    """6.4.4: traffic from the monitoring namespace gets in to Knative Serving.
+
+    Args:
+        monitoring_namespace: where Prometheus runs.
+        label: the label that names the namespace; the page's ``name`` is there on OpenShift only.
+    """
+    source = {"namespaceSelector": {"matchLabels": {label: monitoring_namespace}}}
+    return {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": {"name": MONITORING_POLICY, "namespace": SERVING_NAMESPACE},
+        "spec": {"ingress": [{"from": [source]}], "podSelector": {}},
     }

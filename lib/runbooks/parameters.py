@@ -230,9 +230,17 @@ class IntegrateServiceMesh(Parameters):
         return tuple(dict.fromkeys((_SERVING_NAMESPACE, *self.members)))
 
 
-PARAMETERS: dict[str, type[Parameters]] = {
-    model.section: model for model in (CreateIngressCertificates, IntegrateServiceMesh)
-}
+class EnableServingMetrics(Parameters):
+    """What 6.4.4 takes besides."""
+
+    section: ClassVar[str] = "6.4.4"
+
+    monitoring_namespace: Name = Field("openshift-monitoring", description="namespace in which Prometheus runs")
+    restart_pods: bool = Field(
+        False,
+        description="true: evict, one at a time, the Pods whose sidecars were made before the port was excluded; "
+        "false: name them",
+    )
 
 
 # --- checking ----------------------------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ from runbooks.kinds import (
     Kind,
 )
 from runbooks.manifests import GATEWAY_SELECTOR, INGRESS_GATEWAY, LOCAL_GATEWAY, SERVING_NAMESPACE
-from runbooks.parameters import CreateIngressCertificates, IntegrateServiceMesh
+from runbooks.parameters import CreateIngressCertificates, EnableServingMetrics, IntegrateServiceMesh
 from runbooks.situation import Situation
 from runbooks.snapshot import Live
 from runbooks.verdicts import Finding, Verdict
@@ -159,12 +159,17 @@ def control_plane(situation: Situation[Any]) -> Finding:
     return _met(title, f"{namespace}/{name}")
 
 
+def mutual_tls_on(plane: Live) -> bool:
+    """Whether a control plane has mTLS of the data plane switched on."""
+    spec = plane.get("spec") or {}
+    return ((spec.get("security") or {}).get("dataPlane") or {}).get("mtls") is True
+
+
 def mutual_tls(situation: Situation[Any]) -> Finding:
     """The mTLS setting as the control plane has it; only ``mtls: required`` insists on it."""
     title = "mTLS of the data plane"
     planes = situation.snapshot.objects(CONTROL_PLANE, situation.parameters.mesh_namespace)
-    spec: Live = planes[0].get("spec") or {} if planes else {}
-    switched_on = ((spec.get("security") or {}).get("dataPlane") or {}).get("mtls") is True
+    switched_on = bool(planes) and mutual_tls_on(planes[0])
     if switched_on or situation.parameters.mtls == "any":
         return _met(title, "on" if switched_on else "off")
     return _not_met(
@@ -251,12 +256,36 @@ def istio_path(situation: Situation[Any]) -> Finding:
     servings = situation.snapshot.objects(KNATIVE_SERVING, SERVING_NAMESPACE)
     if not servings:
         return _met(title, "not installed yet")
-    ingress = (servings[0].get("spec") or {}).get("ingress") or {}
-    enabled = sorted(name for name, value in ingress.items() if isinstance(value, dict) and value.get("enabled"))
+    enabled = _ingresses(servings[0])
     if enabled == ["istio"]:
         return _met(title, f"{SERVING_NAMESPACE}/{servings[0]['metadata']['name']} with Istio only")
     others = " and ".join(name for name in enabled if name != "istio") or "Kourier, the default,"
     return _not_met(title, f"{others} serves on this cluster", "6.4.5 adds the mesh beside Kourier", see="6.4.5")
+
+
+def _ingresses(serving: Live) -> list[str]:
+    """The ingresses that a KnativeServing enables; none means Kourier, the default."""
+    ingress = (serving.get("spec") or {}).get("ingress") or {}
+    return sorted(name for name, value in ingress.items() if isinstance(value, dict) and value.get("enabled"))
+
+
+def serving_with_istio(situation: Situation[Any]) -> Finding:
+    """Knative Serving is installed with Istio as its only ingress, as 6.4.3 leaves it."""
+    title = "Knative Serving is installed with Istio as its ingress"
+    if unreadable := _unreadable(title, situation, KNATIVE_SERVING):
+        return unreadable
+    servings = situation.snapshot.objects(KNATIVE_SERVING, SERVING_NAMESPACE)
+    if not servings:
+        return _not_met(title, f"there is no KnativeServing in {SERVING_NAMESPACE}", "run 6.4.3 first", see="6.4.3")
+    if _ingresses(servings[0]) != ["istio"]:
+        return _not_met(title, "Kourier serves on this cluster", "this section is of the Istio path", see="6.4.5")
+    return _met(title, f"{SERVING_NAMESPACE}/{servings[0]['metadata']['name']}")
+
+
+def monitoring_namespace(situation: Situation[EnableServingMetrics]) -> Finding:
+    """The namespace in which Prometheus runs exists."""
+    name = situation.parameters.monitoring_namespace
+    return _namespaces("The monitoring namespace exists", situation, [name])
 
 
 def no_other_gateway(situation: Situation[Any]) -> Finding:

@@ -126,6 +126,16 @@ class Profile:
     documented: bool
     deployments_deprecated: bool = True
 
+    def observability(self, *, strict: bool) -> dict[str, str]:
+        """The settings of config-observability that send metrics to Prometheus.
+
+        Args:
+            strict: the documented key, also where the version ignores it (from 1.38 on, Knative Serving 1.19).
+        """
+        if strict or self.serverless < Version(1, 38):
+            return {"metrics.backend-destination": "prometheus"}
+        return {"metrics-protocol": "prometheus", "request-metrics-protocol": "prometheus"}
+
 
 def profile(versions: Versions) -> Profile:
     """The profile of the versions found; an unknown newer one is treated as the newest known."""

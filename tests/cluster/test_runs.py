@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from runbooks.parameters import PARAMETERS, IntegrateServiceMesh, check
+from runbooks.parameters import IntegrateServiceMesh, check
 from runbooks.procedure import SECTIONS
 from runbooks.procedure.needed_rights import rights_to_read
 from runbooks.rights import roles
@@ -57,7 +57,7 @@ class TestASecondRun:
     @pytest.mark.parametrize("number", BOTH)
     def test_lists_each_kind_at_most_once_for_each_namespace(self, integrated: Sandbox, number: str) -> None:
         requests = integrated.play(number)["requests"]
-        reads = SECTIONS[number].all_reads(check(PARAMETERS[number], integrated.parameters(number)))
+        reads = SECTIONS[number].all_reads(check(SECTIONS[number].model, integrated.parameters(number)))
         identity = 3  # version, cluster id, and how a sandbox describes itself
         assert requests["GET"] == len(reads) + identity
 
@@ -231,7 +231,7 @@ def limited(sandbox: Sandbox, mode: str = "verify") -> str:
     subject = {"kind": "ServiceAccount", "namespace": "default", "name": mode}
     rights = set()
     for number in BOTH:
-        rights |= set(rights_to_read(SECTIONS[number], check(PARAMETERS[number], sandbox.parameters(number))))
+        rights |= set(rights_to_read(SECTIONS[number], check(SECTIONS[number].model, sandbox.parameters(number))))
     present = {live["metadata"]["name"] for live in sandbox.api.request("GET", NAMESPACES.path())["items"]}
     for document in roles(rights, f"runbooks-{mode}", subject):
         namespace = document["metadata"].get("namespace")

@@ -21,14 +21,14 @@ def app_of(pod: Live) -> str:
     return str((pod["metadata"].get("labels") or {}).get("app", ""))
 
 
+def has_sidecar(pod: Live) -> bool:
+    """Whether a Pod has an istio-proxy; in newer meshes it is an init container that keeps running."""
+    containers = pod["spec"].get("containers", []) + pod["spec"].get("initContainers", [])
+    return any(container["name"] == "istio-proxy" for container in containers)
+
+
 def _without_sidecar(pods: Iterable[Live]) -> list[str]:
-    """The running Pods without an istio-proxy; in newer meshes it is an init container that keeps running."""
-    faults = []
-    for pod in pods:
-        containers = pod["spec"].get("containers", []) + pod["spec"].get("initContainers", [])
-        if not any(container["name"] == "istio-proxy" for container in containers):
-            faults.append(f"Pod {pod['metadata']['name']} has no container istio-proxy")
-    return faults
+    return [f"Pod {pod['metadata']['name']} has no container istio-proxy" for pod in pods if not has_sidecar(pod)]
 
 
 def running(pods: Iterable[Live]) -> list[Live]:

@@ -8,11 +8,17 @@ behind, what the cluster must report before the next step, and the effects that 
 from __future__ import annotations
 
 from runbooks.procedure.create_ingress_certificates import CREATE_INGRESS_CERTIFICATES
+from runbooks.procedure.enable_serving_metrics import ENABLE_SERVING_METRICS
 from runbooks.procedure.integrate_service_mesh import INTEGRATE_SERVICE_MESH
 from runbooks.procedure.section import Section
 
 SECTIONS: dict[str, Section] = {
-    section.number: section for section in (CREATE_INGRESS_CERTIFICATES, INTEGRATE_SERVICE_MESH)
+    section.number: section
+    for section in (
+        CREATE_INGRESS_CERTIFICATES,
+        INTEGRATE_SERVICE_MESH,
+        ENABLE_SERVING_METRICS,
+    )
 }
 
 
