@@ -29,6 +29,8 @@ _CORE = ("activator", "autoscaler", "autoscaler-hpa", "controller", "webhook")
 _DOMAIN_MAPPING = ("domain-mapping", "domainmapping-webhook")  # part of controller and webhook from 1.32 on
 _NET_ISTIO = ("net-istio-controller", "net-istio-webhook")
 _FILTERING = "ENABLE_SECRET_INFORMER_FILTERING_BY_CERT_UID"
+_FILTERING_ANNOTATION = "serverless.openshift.io/enable-secret-informer-filtering"
+_TRUE = frozenset({"1", "t", "T", "true", "TRUE", "True"})  # what Go's ParseBool takes for true
 _POLICY_BY_METADATA_NAME_FROM = (1, 32)
 
 
@@ -46,12 +48,12 @@ def serverless(
     for name, data in config_maps(serving, domain).items():
         yield Want(CONFIG_MAPS, {"metadata": _owned(serving, name), "data": data}, MANAGER)
     for name in deployments_of(version, serving):
-        yield Want(DEPLOYMENTS, _deployment(serving, name), MANAGER)
+        yield Want(DEPLOYMENTS, _deployment(version, serving, name), MANAGER)
     if uses_istio(serving):
         for name, spec in _policies(version).items():
             yield Want(NETWORK_POLICIES, {"metadata": _owned(serving, name), "spec": spec}, MANAGER)
     else:
-        yield from _kourier(serving)
+        yield from _kourier(version, serving)
     yield _status(version, world, serving)
 
 
@@ -94,7 +96,7 @@ def _owned(serving: Object, name: str) -> Object:
     return {"name": name, "namespace": SERVING, "ownerReferences": [owner(serving, KNATIVE_SERVINGS)]}
 
 
-def _deployment(serving: Object, name: str, namespace: str = SERVING) -> Object:
+def _deployment(version: tuple[int, int, int], serving: Object, name: str, namespace: str = SERVING) -> Object:
     spec = serving.get("spec") or {}
     overrides = [
         entry
@@ -113,7 +115,7 @@ def _deployment(serving: Object, name: str, namespace: str = SERVING) -> Object:
         {
             "name": "controller" if name in _NET_ISTIO else name,
             "image": "stand-in",
-            "env": _environment(name, overrides),
+            "env": _environment(version, serving, name, overrides),
         }
     ]
     return {
@@ -129,14 +131,37 @@ def _deployment(serving: Object, name: str, namespace: str = SERVING) -> Object:
     }
 
 
-def _environment(name: str, overrides: Iterable[Object]) -> list[Object]:
+def _environment(
+    version: tuple[int, int, int], serving: Object, name: str, overrides: Iterable[Object]
+) -> list[Object]:
     found = {"SYSTEM_NAMESPACE": SERVING}
-    if name == "net-istio-controller":
-        found[_FILTERING] = "false"
+    container = "controller" if name in _NET_ISTIO else name
     for entry in overrides:
-        for container in entry.get("env") or []:
-            found |= {variable["name"]: variable.get("value", "") for variable in container.get("envVars") or []}
+        for part in entry.get("env") or []:
+            if part.get("container") == container:
+                found |= {variable["name"]: variable.get("value", "") for variable in part.get("envVars") or []}
+    if name == "net-istio-controller":
+        annotation = (serving["metadata"].get("annotations") or {}).get(_FILTERING_ANNOTATION)
+        found[_FILTERING] = filtering(version, annotation, found.get(_FILTERING))
     return [{"name": key, "value": value} for key, value in found.items()]
+
+
+def filtering(version: tuple[int, int, int], annotation: str | None, override: str | None) -> str:
+    """Whether net-istio filters Secrets, as each version of the operator decides it; ``false`` is what it ships.
+
+    Args:
+        version: the operator's version.
+        annotation: the annotation's value on the KnativeServing, or None.
+        override: the variable's value in an entry of ``spec.workloads`` or ``spec.deployments``, or None.
+    """
+    if version[:2] < (1, 28):
+        # the annotation is written after the overrides, whatever it says
+        order = (annotation, override, "false")
+    elif version[:2] < (1, 32):
+        order = (override, annotation if annotation in _TRUE else None, "false")
+    else:
+        order = (override, None, "true")
+    return next(value for value in order if value is not None)
 
 
 def _policies(version: tuple[int, int, int]) -> dict[str, Object]:
@@ -156,11 +181,11 @@ def _policies(version: tuple[int, int, int]) -> dict[str, Object]:
     }
 
 
-def _kourier(serving: Object) -> Iterable[Want]:
+def _kourier(version: tuple[int, int, int], serving: Object) -> Iterable[Want]:
     labels = {"knative.openshift.io/part-of": "openshift-serverless"}
     yield Want(NAMESPACES, {"metadata": {"name": KOURIER_NAMESPACE, "labels": labels}}, MANAGER)
     for name in ("net-kourier-controller", "3scale-kourier-gateway"):
-        yield Want(DEPLOYMENTS, _deployment(serving, name, KOURIER_NAMESPACE), MANAGER)
+        yield Want(DEPLOYMENTS, _deployment(version, serving, name, KOURIER_NAMESPACE), MANAGER)
 
 
 def _status(version: tuple[int, int, int], world: World, serving: Object) -> Want:
