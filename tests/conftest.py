@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,6 +79,13 @@ class Sandbox:
         """A merge patch under a field manager's name."""
         path, query = resource.path(namespace, name), {"fieldManager": manager}
         return dict(self.api.request("PATCH", path, body, query=query, content_type="application/merge-patch+json"))
+
+    def eventually(self, holds: Callable[[], bool], timeout_s: float = 20) -> None:
+        """Wait until the stand-ins have brought something about."""
+        deadline = time.monotonic() + timeout_s
+        while not holds():
+            assert time.monotonic() < deadline, "it did not come about"
+            time.sleep(0.05)
 
     def create_namespace(self, name: str) -> None:
         """A namespace of an application."""

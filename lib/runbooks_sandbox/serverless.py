@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from runbooks_sandbox import metrics
 from runbooks_sandbox.api import Object
 from runbooks_sandbox.world import (
     CONFIG_MAPS,
@@ -14,6 +15,7 @@ from runbooks_sandbox.world import (
     KNATIVE_SERVINGS,
     NAMESPACES,
     NETWORK_POLICIES,
+    Remove,
     Want,
     World,
     condition,
@@ -36,7 +38,7 @@ _POLICY_BY_METADATA_NAME_FROM = (1, 32)
 
 def serverless(
     version: tuple[int, int, int], serving_crds: Sequence[Object], world: World, _: Mapping[str, str]
-) -> Iterable[Want]:
+) -> Iterable[Want | Remove]:
     """Everything that the operator of a version wants, for the one KnativeServing it accepts."""
     serving = world.get(KNATIVE_SERVINGS, SERVING, SERVING)
     if serving is None:
@@ -45,10 +47,16 @@ def serverless(
     for crd in serving_crds:
         if world.get(CRDS, "", crd["metadata"]["name"]) is None:
             yield Want(CRDS, {"metadata": crd["metadata"], "spec": crd["spec"]}, MANAGER)
-    for name, data in config_maps(serving, domain).items():
+    settings = config_maps(version, serving, domain)
+    measured = metrics.are_on(version, settings["config-observability"])
+    for name, data in settings.items():
         yield Want(CONFIG_MAPS, {"metadata": _owned(serving, name), "data": data}, MANAGER)
     for name in deployments_of(version, serving):
-        yield Want(DEPLOYMENTS, _deployment(version, serving, name), MANAGER)
+        yield Want(DEPLOYMENTS, _deployment(version, serving, name, measured=measured), MANAGER)
+    if measured:
+        yield from metrics.objects(SERVING, MANAGER)
+    else:
+        yield from metrics.leftovers(world, SERVING)
     if uses_istio(serving):
         for name, spec in _policies(version).items():
             yield Want(NETWORK_POLICIES, {"metadata": _owned(serving, name), "spec": spec}, MANAGER)
@@ -67,7 +75,7 @@ def uses_istio(serving: Object) -> bool:
     return bool((ingress.get("istio") or {}).get("enabled")) and not (ingress.get("kourier") or {}).get("enabled")
 
 
-def config_maps(serving: Object, domain: str) -> dict[str, dict[str, str]]:
+def config_maps(version: tuple[int, int, int], serving: Object, domain: str) -> dict[str, dict[str, str]]:
     """The ConfigMaps that the operator writes, with what ``spec.config`` overrides."""
     found = {
         "config-network": {
@@ -78,7 +86,7 @@ def config_maps(serving: Object, domain: str) -> dict[str, dict[str, str]]:
         },
         "config-domain": {domain: ""},
         "config-istio": {"_example": "empty: the default gateways of knative-serving are used"},
-        "config-observability": {"metrics.backend-destination": "none" if uses_istio(serving) else "prometheus"},
+        "config-observability": metrics.default(version, istio=uses_istio(serving)),
     }
     for name, overrides in ((serving.get("spec") or {}).get("config") or {}).items():
         full = name if name.startswith("config-") else f"config-{name}"
@@ -96,7 +104,9 @@ def _owned(serving: Object, name: str) -> Object:
     return {"name": name, "namespace": SERVING, "ownerReferences": [owner(serving, KNATIVE_SERVINGS)]}
 
 
-def _deployment(version: tuple[int, int, int], serving: Object, name: str, namespace: str = SERVING) -> Object:
+def _deployment(
+    version: tuple[int, int, int], serving: Object, name: str, namespace: str = SERVING, *, measured: bool = False
+) -> Object:
     spec = serving.get("spec") or {}
     overrides = [
         entry
@@ -125,7 +135,7 @@ def _deployment(version: tuple[int, int, int], serving: Object, name: str, names
             "selector": {"matchLabels": {"app": name}},
             "template": {
                 "metadata": {"labels": labels, "annotations": annotations},
-                "spec": {"containers": containers},
+                "spec": {"containers": [*containers, *(metrics.proxy(name) if measured else ())]},
             },
         },
     }

@@ -32,6 +32,7 @@ SERVICES = Resource("v1", "services", "Service")
 DEPLOYMENTS = Resource("apps/v1", "deployments", "Deployment")
 REPLICA_SETS = Resource("apps/v1", "replicasets", "ReplicaSet")
 NETWORK_POLICIES = Resource("networking.k8s.io/v1", "networkpolicies", "NetworkPolicy")
+SERVICE_MONITORS = Resource("monitoring.coreos.com/v1", "servicemonitors", "ServiceMonitor")
 CRDS = Resource("apiextensions.k8s.io/v1", "customresourcedefinitions", "CustomResourceDefinition", namespaced=False)
 INGRESS_CONFIGS = Resource("config.openshift.io/v1", "ingresses", "Ingress", namespaced=False)
 CONTROL_PLANES = Resource("maistra.io/v2", "servicemeshcontrolplanes", "ServiceMeshControlPlane")
@@ -54,6 +55,7 @@ WATCHED = (
     DEPLOYMENTS,
     REPLICA_SETS,
     NETWORK_POLICIES,
+    SERVICE_MONITORS,
     CRDS,
     INGRESS_CONFIGS,
     CONTROL_PLANES,
