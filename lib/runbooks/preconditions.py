@@ -26,7 +26,7 @@ from runbooks.manifests import GATEWAY_SELECTOR, INGRESS_GATEWAY, LOCAL_GATEWAY,
 from runbooks.parameters import CreateIngressCertificates, EnableServingMetrics, IntegrateServiceMesh
 from runbooks.situation import Situation
 from runbooks.snapshot import Live
-from runbooks.verdicts import Finding, Verdict
+from runbooks.verdicts import Finding, Verdict, few
 from runbooks.versions import (
     NEWEST_KNOWN_MESH,
     NEWEST_KNOWN_SERVERLESS,
@@ -66,7 +66,7 @@ def account_rights(situation: Situation[Any]) -> Finding:
     title = "The account has the rights that are needed"
     if not situation.denied:
         return _met(title, "every right asked for is granted")
-    said = "missing: " + "; ".join(str(right) for right in situation.denied)
+    said = "missing: " + few((str(right) for right in situation.denied), "; ")
     remedy = "runbooks list --rbac prints the roles to grant"
     if situation.parameters.mode == "apply":
         return _not_met(title, said, remedy)
@@ -135,12 +135,12 @@ def _namespaces(title: str, situation: Situation[Any], names: Iterable[str]) -> 
     found = {live["metadata"]["name"]: live for live in situation.snapshot.objects(NAMESPACE)}
     missing = [name for name in names if name not in found]
     if missing:
-        commands = " && ".join(f"oc new-project {name}" for name in missing)
-        return _not_met(title, f"{', '.join(missing)} does not exist", f"create it first: {commands}")
+        commands = few((f"oc new-project {name}" for name in missing), " && ")
+        return _not_met(title, f"{few(missing)} does not exist", f"create it first: {commands}")
     ending = [name for name in names if found[name]["metadata"].get("deletionTimestamp")]
     if ending:
-        return _not_met(title, f"{', '.join(ending)} is being deleted", "wait until it is gone, then create it anew")
-    return _met(title, ", ".join(names))
+        return _not_met(title, f"{few(ending)} is being deleted", "wait until it is gone, then create it anew")
+    return _met(title, few(names))
 
 
 def control_plane(situation: Situation[Any]) -> Finding:

@@ -9,6 +9,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from runbooks.verdicts import few
+
 Live = Mapping[str, Any]
 
 
@@ -90,7 +92,7 @@ def member_roll(live: Live | None, members: Iterable[str]) -> State:
         for member in members
         if member not in configured
     ]
-    return State(not pending, "; ".join(pending))
+    return State(not pending, few(pending, "; "))
 
 
 def _member_reason(entries: Iterable[Mapping[str, Any]]) -> str:

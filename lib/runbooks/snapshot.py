@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from runbooks.errors import Forbidden, NotServed, ServerRefused
@@ -49,21 +50,24 @@ class Snapshot:
 
     def objects(self, kind: Kind, namespace: str | None = None) -> tuple[Live, ...]:
         """All objects of a kind that were read, of one namespace or of all."""
-        seen: dict[tuple[str, str], Live] = {}
+        found = self._by_name.get(kind, {})
+        if namespace is None:
+            return tuple(found.values())
+        return tuple(live for (where, _), live in found.items() if where == namespace)
+
+    @cached_property
+    def _by_name(self) -> Mapping[Kind, Mapping[tuple[str, str], Live]]:
+        """Every object by its namespace and name: a section may look up thousands."""
+        found: dict[Kind, dict[tuple[str, str], Live]] = {}
         for read, objects in self.found.items():
-            if read.kind == kind:
-                for live in objects:
-                    metadata = live["metadata"]
-                    if namespace is None or metadata.get("namespace") == namespace:
-                        seen[metadata.get("namespace", ""), metadata["name"]] = live
-        return tuple(seen.values())
+            of_kind = found.setdefault(read.kind, {})
+            for live in objects:
+                of_kind[live["metadata"].get("namespace", ""), live["metadata"]["name"]] = live
+        return found
 
     def get(self, kind: Kind, namespace: str, name: str) -> Live | None:
         """One object, or None where there is none or it could not be read."""
-        for live in self.objects(kind, namespace if kind.namespaced else None):
-            if live["metadata"]["name"] == name:
-                return live
-        return None
+        return self._by_name.get(kind, {}).get((namespace if kind.namespaced else "", name))
 
     def of(self, ref: ObjectRef) -> Live | None:
         """The object that a reference means."""

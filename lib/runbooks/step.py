@@ -9,7 +9,8 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import metadata
 from typing import Any
@@ -57,10 +58,11 @@ from runbooks.readiness import State
 from runbooks.rights import Right
 from runbooks.situation import Situation
 from runbooks.snapshot import Live, Snapshot
-from runbooks.verdicts import EXIT_CODES, Checked, Finding, Proof, Verdict, blocking, conclude
+from runbooks.verdicts import EXIT_CODES, Checked, Finding, Proof, Verdict, blocking, conclude, few
 
 SANDBOX = ObjectRef(CONFIG_MAP, "kube-public", "runbooks-sandbox")
 _PLAN_ATTEMPTS = 5
+_MANY = 10  # of rights alike, from which on one question for all namespaces is worth it
 _EFFECT_TIMEOUT_S = 60.0  # how long a change may take from the API server to the last proxy
 _FILE_PARAMETERS = ("key_file", "chain_file", "trust_anchor")
 
@@ -179,8 +181,7 @@ class Runbook:
         section, parameters = self._section, self._parameters
         denied: tuple[Right, ...] = ()
         if parameters.mode != "verify":
-            asked = rights_to_write(section, self._situation)
-            denied = tuple(right for right in asked if not self._connection.may(right))
+            denied = self._denied(rights_to_write(section, self._situation))
         situation = Situation(
             parameters,
             dt.datetime.now(dt.UTC),
@@ -193,6 +194,22 @@ class Runbook:
         self._situation = replace(situation, prepared=_prepared(section, situation))
         self._story.findings = tuple(self._finding(need(self._situation)) for need in section.needs(parameters))
         return display.preconditions(self._story.findings)
+
+    def _denied(self, asked: Iterable[Right]) -> tuple[Right, ...]:
+        """The rights that the account lacks; one that is needed in many places is first asked for in all of them."""
+        alike: defaultdict[Right, list[Right]] = defaultdict(list)
+        for right in asked:
+            alike[replace(right, namespace="", name="")].append(right)
+        single = [
+            right
+            for everywhere, rights in alike.items()
+            if not (len(rights) > _MANY and self._connection.may(everywhere))
+            for right in rights
+        ]
+        answers = batch.each(self._connection.may, single, _say, "rights asked for")
+        if answers.errors:
+            raise answers.errors[0]
+        return tuple(right for right, granted in zip(single, answers.results, strict=True) if not granted)
 
     def _finding(self, found: Finding) -> Finding:
         """A precondition that an earlier runbook of the same call will fulfil is waited for, not missing."""
@@ -565,7 +582,7 @@ def _together(errors: Sequence[RunbookError], count: int) -> RunbookError:
     """Several failures as one error that names each object."""
     if len(errors) == 1:
         return errors[0]
-    said = "; ".join(error.lines()[0] for error in errors)
+    said = few((error.lines()[0] for error in errors), "; ")
     return RunbookError(f"writing {count} objects, of which {len(errors)} failed", said, errors[0].remedy)
 
 

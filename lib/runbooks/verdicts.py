@@ -6,6 +6,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
+_NAMED = 10
+
+
+def few(items: Iterable[str], separator: str = ", ") -> str:
+    """The items in a row; of more than ten the first ten, and how many more there are."""
+    items = tuple(items)
+    more = (f"and {len(items) - _NAMED:,} more",) if len(items) > _NAMED else ()
+    return separator.join(items[:_NAMED] + more)
+
 
 class Verdict(StrEnum):
     """How one judgement came out."""

@@ -10,7 +10,7 @@ from runbooks.cluster import Connection
 from runbooks.parameters import Parameters
 from runbooks.situation import Situation
 from runbooks.snapshot import Read
-from runbooks.verdicts import Checked, Proof
+from runbooks.verdicts import Checked, Proof, few
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,8 @@ def proven(title: str, expected: str, way: str, observed: str = "") -> Checked:
 
 
 def compared(title: str, expected: str, faults: Iterable[str], way: str, remedy: str) -> Checked:
-    """Proven where a comparison found no faults, else failed with all of them."""
+    """Proven where a comparison found no faults, else failed; of many faults ten are named."""
     faults = list(faults)
     if not faults:
         return proven(title, expected, way)
-    return Checked(title, Proof.FAILED, expected, "; ".join(faults), way, remedy)
+    return Checked(title, Proof.FAILED, expected, few(faults, "; "), way, remedy)

@@ -10,7 +10,7 @@ from runbooks.parameters import Parameters
 from runbooks.rights import Right
 from runbooks.situation import Situation
 from runbooks.snapshot import Read
-from runbooks.verdicts import Checked
+from runbooks.verdicts import Checked, few
 
 MEMBER_OF = "maistra.io/member-of"
 
@@ -18,7 +18,7 @@ MEMBER_OF = "maistra.io/member-of"
 def _members_configured(title: str, situation: Situation[Parameters], _: Connection) -> Checked:
     given = situation.parameters
     roll = situation.snapshot.get(MEMBER_ROLL, given.mesh_namespace, MEMBER_ROLL_NAME) or {}
-    configured = roll.get("status", {}).get("configuredMembers") or []
+    configured = set(roll.get("status", {}).get("configuredMembers") or [])
     faults = []
     for member in given.all_members:
         namespace = situation.snapshot.get(NAMESPACE, "", member) or {"metadata": {}}
@@ -29,7 +29,7 @@ def _members_configured(title: str, situation: Situation[Parameters], _: Connect
             faults.append(f"namespace {member} carries {MEMBER_OF}={mesh}")
     return compared(
         title,
-        f"{', '.join(given.all_members)} in status.configuredMembers and labelled {MEMBER_OF}={given.mesh_namespace}",
+        f"{few(given.all_members)} in status.configuredMembers and labelled {MEMBER_OF}={given.mesh_namespace}",
         faults,
         "the member roll's status and the labels that the operator put on the namespaces",
         "see the member roll's status.memberStatuses for the operator's reason",
