@@ -202,22 +202,34 @@ class Loop:
     ) -> None:
         self._world, self._api, self._stand_ins, self._faults = world, api, stand_ins, faults
         self._afterwards = afterwards
+        self._settled = False  # whether all went well at the last look
         self._applied: dict[tuple[str, str, str, str, bool], str] = {}
 
     def run(self) -> None:
         """Look whenever something changes, until the world stops."""
+        seen: Mapping[str, str] = {}
         while not self._world.stopped.is_set():
-            self._world.changed.wait(_LOOK_AGAIN_S)
+            changed = self._world.changed.wait(_LOOK_AGAIN_S)
+            try:
+                faults = self._faults()
+            except OSError as error:
+                _LOG.warning("which faults are on: %s", error)
+                faults = seen
+            if not changed and self._settled and not faults and not seen:
+                continue  # nothing happened, and nothing is due
             self._world.changed.clear()
             self._world.stopped.wait(_SETTLE_S)
+            seen, self._settled = faults, True
             for name, stand_in in self._stand_ins.items():
                 try:
-                    self._carry_out(stand_in, self._faults())
+                    self._carry_out(stand_in, faults)
                 except Exception:  # a stand-in that stumbles must not take the others down; its log says why
+                    self._settled = False
                     _LOG.exception("stand-in %s", name)
             try:
                 self._afterwards(self._world)
             except Exception:  # nor must the gateway: what it stumbles over, a full disk or an odd object, may go again
+                self._settled = False
                 _LOG.exception("writing the gateway's files")
 
     def _carry_out(self, stand_in: StandIn, faults: Mapping[str, str]) -> None:
@@ -230,9 +242,10 @@ class Loop:
                 else:
                     self._want(intent)
             except ApiError as error:
-                # a conflict or a missing CRD settles itself with the next look
+                self._settled = False  # a conflict or a missing CRD settles itself with the next look
                 _LOG.info("%s %s: %s", intent.resource, intent, error)
             except urllib3.exceptions.HTTPError as error:
+                self._settled = False
                 _LOG.info("%s: %s", intent.resource, error)
                 return
 
