@@ -35,7 +35,7 @@ def service_mesh(version: tuple[int, int, int], world: World, _: Mapping[str, st
     for plane in world.objects(CONTROL_PLANES):
         mesh = plane["metadata"]["namespace"]
         roll = world.get(MEMBER_ROLLS, mesh, "default")
-        configured = _configured(world, roll, mesh) if roll and is_true(plane, "Ready") else _present(world, mesh)
+        configured = _claimed(world, plane, roll)
         claimed |= {f"{mesh}/{member}" for member in configured}
         yield from _control_plane(version, world, plane)
         for member in configured:
@@ -142,9 +142,16 @@ def _configured(world: World, roll: Object, mesh: str) -> list[str]:
     return found
 
 
-def _present(world: World, mesh: str) -> list[str]:
-    """What is a member now, and stays one while the control plane is not ready."""
-    return [live["metadata"]["namespace"] for live in world.objects(MEMBERS) if _mesh_of(live) == mesh]
+def _claimed(world: World, plane: Object, roll: Object | None) -> list[str]:
+    """The members of a mesh: those of its roll, which go with it, or while the mesh is not ready those there are."""
+    mesh = plane["metadata"]["namespace"]
+    if roll and is_true(plane, "Ready"):
+        return _configured(world, roll, mesh)
+    return [
+        live["metadata"]["namespace"]
+        for live in world.objects(MEMBERS)
+        if _mesh_of(live) == mesh and (roll or CREATED_BY not in (live["metadata"].get("annotations") or {}))
+    ]
 
 
 def _mesh_of(member: Object) -> str:
