@@ -169,7 +169,7 @@ class TestInThePagesOrder:
     def test_the_pods_that_keep_prometheus_out_are_named(self, in_page_order: Sandbox) -> None:
         pods = serving_pods(in_page_order)
         outcome = in_page_order.play(NUMBER)
-        assert ("applied, restart pending", 1) == (outcome["outcome"], outcome["exit_code"])
+        assert ("applied, restart pending", 1) == (outcome["outcome"], outcome["exit_code"]), outcome["reason"]
         assert [] == [pod for pod in pods if pod not in outcome["reason"]]
         assert pods == serving_pods(in_page_order)
 
