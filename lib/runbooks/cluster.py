@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import socket
 import threading
 from collections import Counter
@@ -37,6 +38,8 @@ from runbooks.snapshot import Live, Read, Snapshot
 _TIMEOUT_S = (5, 60)  # to connect, to answer
 _PAGE = 500
 _LIST_ATTEMPTS = 20
+# admission answers with 403 too, and no role would change its mind
+_ADMISSION = re.compile(r"(exceeded|failed) quota|admission webhook|is being terminated|ValidatingAdmissionPolicy")
 _APPLY, _JSON_PATCH, _JSON = "application/apply-patch+yaml", "application/json-patch+json", "application/json"
 
 
@@ -407,7 +410,7 @@ def _raise_for(status: int, answer: Mapping[str, Any], attempted: str, audit_id:
         raise ConnectionFailed(
             attempted, "the server does not accept the credentials (401): the token may have expired", "oc login again"
         )
-    if status == 403:
+    if status == 403 and not _ADMISSION.search(message):
         raise Forbidden(
             attempted, message, "runbooks list --rbac prints the roles that are needed", status=403, audit_id=audit_id
         )

@@ -53,7 +53,9 @@ class Desired:
     Args:
         manifest: what is sent.
         shared_lists: the parts of it that are only added to.
+        exact: lists that are the section's own, so that an entry in which somebody added anything differs.
         amend: the object is somebody else's and is never created.
+        independent: one of many alike; where the server refuses it, the others are written all the same.
         shown: by field path, what a plan shows instead of a value that is secret or not known yet.
         brought_by: the kind of object whose operator brings this one's CRD, where that may happen in the same run.
         provided_by: who provides the same already, so that nothing is written; empty otherwise.
@@ -61,7 +63,9 @@ class Desired:
 
     manifest: Manifest
     shared_lists: tuple[SharedList, ...] = ()
+    exact: tuple[tuple[str, ...], ...] = ()
     amend: bool = False
+    independent: bool = False
     shown: Mapping[str, Any] = field(default_factory=dict)
     brought_by: str = ""
     provided_by: str = ""
@@ -142,6 +146,7 @@ class Change:
         notes: what a reader should know.
         rewritten: the fields whose values the server's admission rewrites.
         problems: why it cannot be applied.
+        refused: what the server said to a dry run, where that keeps no other change from being made.
     """
 
     step: str
@@ -153,6 +158,7 @@ class Change:
     notes: tuple[str, ...] = ()
     rewritten: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
+    refused: str = ""
 
     def digests(self) -> list[str]:
         """One digest for each field: identity, field, old and new value."""
@@ -176,6 +182,11 @@ class Plan:
     def problems(self) -> tuple[str, ...]:
         """Why the plan cannot be applied; empty where it can."""
         return tuple(f"{change.target}: {problem}" for change in self.changes for problem in change.problems)
+
+    @property
+    def refused(self) -> tuple[str, ...]:
+        """The changes that the server would refuse, and why; the others can be made."""
+        return tuple(f"{change.target}: {change.refused}" for change in self.changes if change.refused)
 
     def digests(self) -> frozenset[str]:
         """The digests of the single field changes."""
@@ -239,14 +250,16 @@ class Difference:
     additions: tuple[Addition, ...]
 
 
-def _walk(wanted: Any, live: Any, path: Path, skip: frozenset[Path]) -> Iterable[tuple[Path, Any, Any]]:
+def _walk(
+    wanted: Any, live: Any, path: Path, skip: frozenset[Path], exact: frozenset[Path] = frozenset()
+) -> Iterable[tuple[Path, Any, Any]]:
     if path in skip:
         return
     if isinstance(wanted, Mapping) and wanted:
         below = live if isinstance(live, Mapping) else {}
         for key, value in wanted.items():
-            yield from _walk(value, below.get(key), (*path, key), skip)
-    elif isinstance(wanted, list) and isinstance(live, list) and len(wanted) == len(live):
+            yield from _walk(value, below.get(key), (*path, key), skip, exact)
+    elif path not in exact and isinstance(wanted, list) and isinstance(live, list) and len(wanted) == len(live):
         for position, (value, there) in enumerate(zip(wanted, live, strict=True)):
             yield from _walk(value, there, (*path, position), skip)
     elif type(wanted) is not type(live) or wanted != live:
@@ -295,7 +308,7 @@ def compare(desired: Desired, live: Mapping[str, Any] | None) -> Difference:
     """
     content = _content(desired.manifest)
     skip = frozenset(shared.path for shared in desired.shared_lists)
-    leaves = tuple(_walk(content, live, (), skip))
+    leaves = tuple(_walk(content, live, (), skip, frozenset(desired.exact)))
     additions = tuple(
         addition
         for shared in desired.shared_lists

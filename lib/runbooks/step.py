@@ -248,8 +248,13 @@ class Runbook:
         plan = Plan(tuple(change for change in planned.results if change is not None))
         self._story.plan = plan
         if plan.problems:
-            said = "; ".join(plan.problems)
+            said = few(plan.problems, "; ")
             found = Finding("The server accepts the plan", Verdict.NOT_MET, said, "each problem says what to do")
+            self._story.findings = (*(self._story.findings or ()), found)
+        if plan.refused:
+            said = few(plan.refused, "; ")
+            remedy = "settle it first, or go on: these will fail, and the others are made"
+            found = Finding("The server accepts every change", Verdict.WARNING, said, remedy)
             self._story.findings = (*(self._story.findings or ()), found)
         return display.plan(plan, self._parameters.mode)
 
@@ -302,6 +307,8 @@ class Runbook:
                 live = self._connection.get(ref.kind, ref.namespace, ref.name)
                 change = change_of(step.id, wanted, live, compare(wanted, live))
             except ServerRefused as error:
+                if wanted.independent:
+                    return replace(change, refused=error.said)
                 return replace(change, problems=(*change.problems, error.said))
         return replace(change, problems=(*change.problems, said))
 
