@@ -18,7 +18,7 @@ import yaml
 
 from runbooks.plan import Change, Operation, Plan
 from runbooks.procedure.section import Section, Step
-from runbooks.verdicts import Checked, Finding, Proof, Verdict
+from runbooks.verdicts import Checked, Finding, Proof, Verdict, few
 
 MIME = "application/vnd.serverless-mesh-runbooks.v1+json"
 
@@ -41,6 +41,8 @@ _SIGNS = {
     Operation.UNCHANGED: "=",
 }
 _LONGEST_VALUE = 200
+_MANY = 30  # from which on objects that differ in their namespace alone are shown as one
+_BRIEF = 10
 
 
 @dataclass(frozen=True)
@@ -161,7 +163,7 @@ def desired(
     section: Section, manifests: Sequence[Mapping[str, Any]], files: Sequence[tuple[str, str]], inapplicable: str = ""
 ) -> View:
     """The objects as they will be sent, and where they differ from the documented text."""
-    documents = yaml.safe_dump_all(manifests, sort_keys=False, allow_unicode=True, width=110) if manifests else ""
+    documents = _documents(manifests) if manifests else ""
     lines = [f"# file {path}: {what}" for path, what in files]
     text = "\n".join([*lines, documents.rstrip()])
     errata = [f"{item.said} → {item.done} ({item.reason}; {item.basis})" for item in section.errata]
@@ -172,6 +174,22 @@ def desired(
     counts = (_counted(len(manifests), "object"), _counted(len(files), "file"))
     brief = " and ".join(filter(None, counts)) or inapplicable or "nothing"
     return View("desired", {"manifests": list(manifests)}, f"{head}\n{text}{noted}", _titled(head, html), (brief,))
+
+
+def _documents(manifests: Sequence[Mapping[str, Any]]) -> str:
+    """The objects as YAML; of many that differ in their namespace alone one, and where the others lie."""
+    if len(manifests) <= _MANY:
+        return str(yaml.safe_dump_all(manifests, sort_keys=False, allow_unicode=True, width=110))
+    alike: dict[str, list[Mapping[str, Any]]] = {}
+    for manifest in manifests:
+        metadata = {key: value for key, value in manifest["metadata"].items() if key != "namespace"}
+        alike.setdefault(json.dumps({**manifest, "metadata": metadata}), []).append(manifest)
+    found = []
+    for first, *others in alike.values():
+        text = str(yaml.safe_dump(first, sort_keys=False, allow_unicode=True, width=110))
+        where = few(other["metadata"]["namespace"] for other in others)
+        found.append(f"{text}# and the same in {len(others):,} more namespaces: {where}\n" if others else text)
+    return "---\n".join(found)
 
 
 def change_dict(change: Change) -> dict[str, Any]:
@@ -194,6 +212,7 @@ def change_dict(change: Change) -> dict[str, Any]:
         ],
         "notes": list(change.notes),
         "problems": list(change.problems),
+        **({"refused": change.refused} if change.refused else {}),
     }
 
 
@@ -205,7 +224,27 @@ def _change_details(change: Change) -> list[str]:
     lines += [f"takes {path} over from {owner.manager} (since {owner.since})" for path, owner in change.takes_over]
     lines += [f"note: {text}" for text in change.notes]
     lines += [f"PROBLEM: {text}" for text in change.problems]
+    lines += [f"REFUSED: {change.refused}"] if change.refused else []
     return lines
+
+
+def _alike(changes: Sequence[Change]) -> list[list[Change]]:
+    """The changes one by one; where they are many, those together that differ in their namespace alone."""
+    found: dict[tuple[str, ...], list[Change]] = {}
+    for change in changes:
+        _, kind, namespace, name = change.identity
+        fold = len(changes) > _MANY and namespace and change.operation is not Operation.RESTART
+        what = (kind, name, *_change_details(change)) if fold else (change.target,)
+        found.setdefault((change.step, change.operation, *what), []).append(change)
+    return list(found.values())
+
+
+def _target_of(alike: Sequence[Change]) -> str:
+    first = alike[0]
+    if len(alike) == 1:
+        return first.target
+    *_, namespace, name = first.identity
+    return f"{first.target.replace(f'{namespace}/{name}', name)} in {len(alike):,} namespaces"
 
 
 def plan_dict(plan: Plan) -> dict[str, Any]:
@@ -227,15 +266,18 @@ def plan(plan: Plan, mode: str) -> View:
         operation: word for operation, word in words.items() if operation != Operation.RESTART or counts[operation]
     }
     count = ", ".join(f"{counts[operation]} {word}" for operation, word in shown.items())
-    rows, blocks, html = [], [], []
-    for change in plan.changes:
+    blocks, html = [], []
+    for alike in _alike(plan.changes):
+        change, target = alike[0], _target_of(alike)
         details = _change_details(change)
+        namespaces = [one.identity[2] for one in alike] if len(alike) > 1 else []
         head = f"{_SIGNS[change.operation]} {change.operation}"
-        rows.append((head, change.step, change.target))
-        blocks.append("\n".join([f"{head}  {change.target}  [{change.step}]", *(f"      {line}" for line in details)]))
-        listed = "".join(f"<li>{escape(line)}</li>" for line in details)
-        folded = f"<details><summary>{len(details)} fields</summary><ul>{listed}</ul></details>" if details else ""
-        html.append((escape(head), escape(change.step), escape(change.target) + folded))
+        lines = [*details, f"in {few(namespaces)}"] if namespaces else details
+        blocks.append("\n".join([f"{head}  {target}  [{change.step}]", *(f"      {line}" for line in lines)]))
+        lines = [*details, f"in {', '.join(namespaces)}"] if namespaces else details
+        listed = "".join(f"<li>{escape(line)}</li>" for line in lines)
+        folded = f"<details><summary>{len(details)} fields</summary><ul>{listed}</ul></details>" if lines else ""
+        html.append((escape(head), escape(change.step), escape(target) + folded))
     notes = {
         "plan": "Nothing is changed in this mode.",
         "verify": "Nothing is changed in this mode; every difference is drift.",
@@ -244,15 +286,19 @@ def plan(plan: Plan, mode: str) -> View:
     foot = f"{count}. {notes[mode]}"
     text = "\n".join([*blocks, foot, plan.digest])
     page = f"{_table_html(('', 'step', 'object'), html)}<p>{escape(foot)}<br><code>{plan.digest}</code></p>"
-    problems = [f"✗ {problem}" for problem in plan.problems]
-    return View("plan", plan_dict(plan), text, page, (f"{count}, {plan.digest[:24]}…", *problems))
+    amiss = [f"✗ {problem}" for problem in plan.problems] + [f"! {refusal}" for refusal in plan.refused]
+    if len(amiss) > _BRIEF:
+        amiss = [*amiss[:_BRIEF], f"… and {len(amiss) - _BRIEF:,} more"]
+    return View("plan", plan_dict(plan), text, page, (f"{count}, {plan.digest[:24]}…", *amiss))
 
 
 def applied(step: Step, written: Sequence[Mapping[str, Any]]) -> View:
     """What one step wrote, with the server's audit ids."""
     if not written:
         return note("applied", step.id, "Nothing to change: everything is as planned already.")
-    rows = [(entry["operation"], entry["target"], entry.get("audit_id", "")) for entry in written]
+    rows = [(entry["operation"], entry["target"], entry.get("audit_id", "")) for entry in written[:_MANY]]
+    if len(written) > _MANY:
+        rows.append(("…", f"and {len(written) - _MANY:,} more, all of them in the outcome", ""))
     html = _table_html(("", "object", "audit id"), [tuple(map(escape, row)) for row in rows])
     brief = f"{len(written)} written"
     return View("applied", {"step": step.id, "written": list(written)}, _table_text(rows), html, (brief,))
