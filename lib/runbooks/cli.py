@@ -37,6 +37,7 @@ from runbooks.parameters import (
 from runbooks.procedure import SECTIONS, path_of, section_of
 from runbooks.procedure.needed_rights import rights_to_read, rights_to_write
 from runbooks.procedure.section import Section
+from runbooks.render import manifests_of
 from runbooks.rights import roles
 from runbooks.run import Interrupted, Ran
 from runbooks.situation import Situation
@@ -196,6 +197,34 @@ def _rbac(sections: Iterable[Section], folder: Path | None, mode: str, subject: 
         "# To prove the cluster-local name too: create on pods/portforward in the mesh namespace.\n"
     )
     return head + yaml.safe_dump_all(documents, sort_keys=False)
+
+
+# --- render ------------------------------------------------------------------------------------------------------
+
+
+@cli.command()
+@click.argument("names", nargs=-1, required=True, metavar="SECTION...|all")
+@click.option(
+    "--parameters", "folder", required=True, type=click.Path(path_type=Path), help="Folder of an environment."
+)
+@click.option("-p", "given", nargs=2, multiple=True, metavar="NAME VALUE", help="Set one parameter; may be repeated.")
+def render(names: Sequence[str], folder: Path, given: Sequence[tuple[str, str]]) -> None:
+    r"""Print the objects that the runbooks want, as YAML for GitOps or review. No cluster is asked.
+
+    \b
+    What a version decides follows serverless_version, or else the oldest one. Secrets come without values.
+
+    \b
+    Examples:
+      runbooks render all --parameters parameters/prod-a > mesh.yaml
+      runbooks render 6.4.3 --parameters parameters/prod-a -p local_gateway https
+    """
+    sections = _sections(names, str(read_file(folder / "cluster.yaml").get("ingress", "istio")))
+    _refuse_unknown(sections, given)
+    for section in sections:
+        values, _ = _values(section, folder, given, "verify")
+        situation = Situation(check(section.model, values), dt.datetime.now(dt.UTC))
+        click.echo(manifests_of(section, situation), nl=False)
 
 
 # --- run ---------------------------------------------------------------------------------------------------------
