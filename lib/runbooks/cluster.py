@@ -38,6 +38,10 @@ from runbooks.snapshot import Live, Read, Snapshot
 _TIMEOUT_S = (5, 60)  # to connect, to answer
 _PAGE = 500
 _LIST_ATTEMPTS = 20
+_METADATA = "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io"
+_SIZE_METRIC = re.compile(
+    r"^apiserver_resource_size_estimate_bytes\{(?P<labels>[^}]*)\}\s+(?P<value>\S+)", re.MULTILINE
+)
 # admission answers with 403 too, and no role would change its mind
 _ADMISSION = re.compile(r"(exceeded|failed) quota|admission webhook|is being terminated|ValidatingAdmissionPolicy")
 _APPLY, _JSON_PATCH, _JSON = "application/apply-patch+yaml", "application/json-patch+json", "application/json"
@@ -151,14 +155,37 @@ class Connection:
         query: Mapping[str, str] | None = None,
         body: Any = None,
         content_type: str = _JSON,
+        accept: str = _JSON,
     ) -> tuple[dict[str, Any], str]:
+        status, raw, audit_id = self._exchange(
+            method, path, attempted, query=query, body=body, content_type=content_type, accept=accept
+        )
+        # a group that is not installed is answered by the server's mux, in plain text
+        absent = status == 404 and raw.strip() == b"404 page not found"
+        answer = {} if absent else _decode(raw, self.server, attempted)
+        if status >= 400:
+            _raise_for(status, answer, attempted, audit_id)
+        return answer, audit_id
+
+    def _exchange(
+        self,
+        method: str,
+        path: str,
+        attempted: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: Any = None,
+        content_type: str = _JSON,
+        accept: str,
+    ) -> tuple[int, bytes, str]:
+        """Status, body and audit id of the answer."""
         target = f"{path}?{urlencode(query)}" if query else path
         self._count(f"{method} dry run" if query and "dryRun" in query else method)
         # the client serialises JSON patches and JSON itself, other content types it wants as bytes
         content = json.dumps(body).encode() if content_type == _APPLY else body
         try:
             _, url, headers, _, _ = self._api.param_serialize(
-                method, target, header_params={"Accept": _JSON}, auth_settings=["BearerToken"]
+                method, target, header_params={"Accept": accept}, auth_settings=["BearerToken"]
             )
             if body is not None:
                 headers["Content-Type"] = content_type
@@ -166,13 +193,7 @@ class Connection:
             raw = response.read()
         except (ApiException, urllib3.exceptions.HTTPError, OSError) as error:
             raise _unreachable(self.server, attempted, error) from error
-        # a group that is not installed is answered by the server's mux, in plain text
-        absent = response.status == 404 and raw.strip() == b"404 page not found"
-        answer = {} if absent else _decode(raw, self.server, attempted)
-        audit_id = response.headers.get("Audit-Id", "")
-        if response.status >= 400:
-            _raise_for(response.status, answer, attempted, audit_id)
-        return answer, audit_id
+        return response.status, raw, response.headers.get("Audit-Id", "")
 
     def version(self) -> str:
         """The API server's version, for example ``v1.27.4``.
@@ -229,7 +250,9 @@ class Connection:
             return None
         return live
 
-    def objects(self, kind: Kind, namespace: str = "", *, name: str = "", label_selector: str = "") -> Iterator[Live]:
+    def objects(
+        self, kind: Kind, namespace: str = "", *, name: str = "", label_selector: str = "", metadata_only: bool = False
+    ) -> Iterator[Live]:
         """The objects of a kind, page by page.
 
         Args:
@@ -237,6 +260,7 @@ class Connection:
             namespace: one namespace, or empty for all.
             name: only the object of this name.
             label_selector: only objects with these labels.
+            metadata_only: ask for names, labels and the like; the server sends no content.
 
         Raises:
             NotServed: the server does not know the kind.
@@ -249,13 +273,44 @@ class Connection:
             query["labelSelector"] = label_selector
         attempted = f"listing {Read(kind, namespace, name)}"
         while True:
-            answer, _ = self._request("GET", kind.path(namespace or None), attempted, query=query)
+            answer = self._page(kind, namespace, attempted, query, metadata_only=metadata_only)
             for item in answer.get("items") or []:
                 yield {"apiVersion": kind.api_version, "kind": kind.name, **item}
             token = answer.get("metadata", {}).get("continue")
             if not token:
                 return
             query["continue"] = token
+
+    def _page(
+        self, kind: Kind, namespace: str, attempted: str, query: Mapping[str, str], *, metadata_only: bool
+    ) -> dict[str, Any]:
+        accept = _METADATA if metadata_only else _JSON
+        answer, _ = self._request("GET", kind.path(namespace or None), attempted, query=query, accept=accept)
+        return only_metadata(answer, attempted) if metadata_only else answer
+
+    def count(self, kind: Kind, label_selector: str = "") -> int:
+        """How many objects of a kind there are in the whole cluster; no content of theirs is sent.
+
+        Raises:
+            Forbidden: the account may not list them.
+        """
+        if not label_selector:
+            attempted = f"counting {kind} objects"
+            answer = self._page(kind, "", attempted, {"limit": "1"}, metadata_only=True)
+            remaining = answer["metadata"].get("remainingItemCount")
+            if remaining is not None or not answer["metadata"].get("continue"):
+                return len(answer.get("items") or []) + int(remaining or 0)
+        # with a selector the server does not say how many are left
+        return sum(1 for _ in self.objects(kind, label_selector=label_selector, metadata_only=True))
+
+    def stored_bytes(self, kind: Kind) -> int | None:
+        """About how many bytes all objects of a kind have, or None where the server does not say.
+
+        It is the API server's own estimate, out of its metrics. It lags by a minute, and older servers have none.
+        """
+        attempted = f"reading the metrics of {self.server}"
+        status, raw, _ = self._exchange("GET", "/metrics", attempted, accept="text/plain")
+        return size_estimate(raw.decode(errors="replace"), kind) if status == 200 else None
 
     def survey(self, reads: Iterable[Read]) -> Snapshot:
         """Everything that a runbook judges, read once.
@@ -273,12 +328,17 @@ class Connection:
 
     def _read(self, read: Read) -> Iterator[Live]:
         try:
-            yield from self.objects(read.kind, read.namespace, name=read.name, label_selector=read.labels)
+            yield from self._list(read, read.namespace)
         except Forbidden:
             if not read.otherwise:
                 raise
             for namespace in read.otherwise:
-                yield from self.objects(read.kind, namespace, name=read.name, label_selector=read.labels)
+                yield from self._list(read, namespace)
+
+    def _list(self, read: Read, namespace: str) -> Iterator[Live]:
+        return self.objects(
+            read.kind, namespace, name=read.name, label_selector=read.labels, metadata_only=read.metadata_only
+        )
 
     # --- writing -------------------------------------------------------------------------------------------------
 
@@ -377,6 +437,32 @@ class Connection:
         except (ApiException, OSError, ValueError) as error:
             said = " ".join(str(error).split())
             raise ConnectionFailed(attempted, said, "the account needs create on pods/portforward") from error
+
+
+# --- what answers hold ---------------------------------------------------------------------------------------------
+
+
+def only_metadata(answer: dict[str, Any], attempted: str) -> dict[str, Any]:
+    """A list as it was asked for, without the objects' content.
+
+    Raises:
+        ConnectionFailed: something on the way did not pass the wish on, and sent more.
+    """
+    more = [item for item in answer.get("items") or [] if item.keys() - {"kind", "apiVersion", "metadata"}]
+    if answer.get("kind") != "PartialObjectMetadataList" or more:
+        said = f"asked for metadata only, and was sent {answer.get('kind', 'something else')}"
+        raise ConnectionFailed(attempted, said, "a proxy before the API server seems to change requests")
+    return answer
+
+
+def size_estimate(metrics: str, kind: Kind) -> int | None:
+    """The size of all objects of a kind, out of an API server's metrics in their text format."""
+    for found in _SIZE_METRIC.finditer(metrics):
+        labels = dict(re.findall(r'(\w+)="([^"]*)"', found["labels"]))
+        if labels.get("resource") == kind.plural and labels.get("group", "") == kind.group:
+            value = float(found["value"])
+            return int(value) if value > 0 else None
+    return None
 
 
 # --- errors, mapped once -----------------------------------------------------------------------------------------

@@ -110,3 +110,33 @@ def knative_serving(live: Live | None) -> State:
 def knative_service(live: Live | None) -> State:
     """Knative Service: its revision runs and its route leads to it."""
     return conditions(live, "ConfigurationsReady", "RoutesReady", "Ready")
+
+
+def deployment(live: Live | None) -> State:
+    """Deployment: every replica is of the present template and available, and none of an earlier one is left."""
+    if live is None:
+        return _MISSING
+    generation, status = live["metadata"].get("generation", 0), live.get("status") or {}
+    if status.get("observedGeneration", 0) < generation:
+        return State(False, f"its rollout to generation {generation} has not begun")
+    wanted = (live.get("spec") or {}).get("replicas", 1)
+    updated, available = status.get("updatedReplicas", 0), status.get("availableReplicas", 0)
+    earlier = status.get("replicas", 0) - updated
+    if updated < wanted:
+        return State(False, f"{updated} of {wanted} replicas are updated{_progress(live)}")
+    if earlier > 0:
+        return State(False, f"{earlier} replicas of an earlier template are still there")
+    return State(
+        available >= wanted, "" if available >= wanted else f"{available} of {wanted} are available{_progress(live)}"
+    )
+
+
+def _progress(live: Live) -> str:
+    """Why a rollout does not get on, in the words of its controller."""
+    reasons = [condition(live, name) for name in ("ReplicaFailure", "Progressing")]
+    said = [
+        entry.get("message", "")
+        for entry, bad in zip(reasons, ("True", "False"), strict=True)
+        if entry.get("status") == bad
+    ]
+    return f": {said[0]}" if said else ""

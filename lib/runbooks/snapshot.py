@@ -23,6 +23,7 @@ class Read:
         name: only the object of this name, or empty for all.
         labels: only objects with these labels, as a label selector.
         otherwise: namespaces to list one by one where the account may not list all of them.
+        metadata_only: names, labels and the like; the server sends no content.
     """
 
     kind: Kind
@@ -30,6 +31,7 @@ class Read:
     name: str = ""
     labels: str = ""
     otherwise: tuple[str, ...] = ()
+    metadata_only: bool = False
 
     def __str__(self) -> str:
         where = f" in {self.namespace}" if self.namespace else ""
@@ -68,6 +70,10 @@ class Snapshot:
     def get(self, kind: Kind, namespace: str, name: str) -> Live | None:
         """One object, or None where there is none or it could not be read."""
         return self._by_name.get(kind, {}).get((namespace if kind.namespaced else "", name))
+
+    def plus(self, other: Snapshot) -> Snapshot:
+        """The answers of both."""
+        return Snapshot({**self.found, **other.found}, {**self.refused, **other.refused})
 
     def of(self, ref: ObjectRef) -> Live | None:
         """The object that a reference means."""

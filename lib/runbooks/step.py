@@ -191,6 +191,8 @@ class Runbook:
             denied,
             self._identity["sandbox"],
         )
+        if more := section.reads_besides(situation):
+            situation = replace(situation, snapshot=situation.snapshot.plus(self._connection.survey(more)))
         self._situation = replace(situation, prepared=_prepared(section, situation))
         self._story.findings = tuple(self._finding(need(self._situation)) for need in section.needs(parameters))
         return display.preconditions(self._story.findings)
@@ -229,7 +231,8 @@ class Runbook:
                     files.append((wanted.path, "stays as it is" if wanted.content is None else str(wanted.shown)))
                 elif isinstance(wanted, Desired):
                     manifests.append(_shown_manifest(wanted))
-        return display.desired(self._section, manifests, files, self._section.inapplicable(self._situation))
+        nothing = self._section.inapplicable(self._situation) or self._section.remark(self._situation)
+        return display.desired(self._section, manifests, files, nothing)
 
     def _objects(self, step: Step) -> tuple[Wanted, ...]:
         """What a step wants; nothing where the section has nothing to do on this cluster."""
@@ -285,6 +288,10 @@ class Runbook:
             return replace(change, problems=(said,))
         if said := snapshot.unreadable(kind):
             return replace(change, notes=(f"planned without the server's opinion: {said}",))
+        if wanted.amend and self._waits:
+            return replace(
+                change, notes=("planned without the server's opinion: an earlier runbook brings the object",)
+            )
         if wanted.amend:
             return replace(change, problems=("there is no such object, and this section creates none",))
         return None
@@ -422,7 +429,10 @@ class Runbook:
 
     def _wait(self, step: Step) -> View:
         awaited = () if self._section.inapplicable(self._situation) else step.awaited(self._situation)
-        states = {entry.ref: entry.judge(self._situation.snapshot.of(entry.ref)) for entry in awaited}
+        snapshot = self._situation.snapshot
+        # what may not be read is told by its check; it must not look as if it were missing
+        seen = [entry for entry in awaited if snapshot.of(entry.ref) or not snapshot.forbidden(entry.ref.kind)]
+        states = {entry.ref: entry.judge(snapshot.of(entry.ref)) for entry in seen}
         looked = self._parameters.mode == "verify" or not self._story.snapshot_is_old
         if self._parameters.mode == "apply" and not (looked and all(state.done for state in states.values())):
             done = wait.until(
@@ -510,6 +520,7 @@ class Runbook:
             inapplicable=self._section.inapplicable(self._situation),
             failure=story.failure,
         )
+        reason = "; ".join(filter(None, (reason, self._section.remark(self._situation))))
         finished = dt.datetime.now(dt.UTC)
         return {
             "section": self._section.number,
@@ -548,9 +559,11 @@ class Runbook:
 
     @property
     def _blocked(self) -> bool:
-        found = self._story.findings or ()
-        waiting = any(finding.verdict is Verdict.WAITING for finding in found)
-        return bool(blocking(found)) or (waiting and self._parameters.mode == "apply")
+        return bool(blocking(self._story.findings or ())) or (self._waits and self._parameters.mode == "apply")
+
+    @property
+    def _waits(self) -> bool:
+        return any(finding.verdict is Verdict.WAITING for finding in self._story.findings or ())
 
     def _after(self, cell: str, has_run: bool) -> None:
         if not has_run:

@@ -15,11 +15,12 @@ _WRITE_VERBS = ("get", "create", "patch")
 
 
 def rights_to_read(section: Section, parameters: Parameters) -> tuple[Right, ...]:
-    """What verify needs: one list for each read, and the cluster's own id.
+    """What verify needs: one list for each read, the cluster's own id, and what the section names besides.
 
     The cluster-local proof needs ``create pods/portforward`` besides; without it that effect is "not proven".
     """
     found = {Right.on(read.kind, "list", read.namespace, read.name) for read in section.all_reads(parameters)}
+    found |= set(section.rights(parameters))
     return tuple(sorted(found | {Right.on(CLUSTER_VERSION, "get", name="version")}))
 
 

@@ -105,6 +105,9 @@ class Section:
         prepare: what it makes in memory before the plan.
         waiting: what must happen elsewhere, given what was prepared.
         inapplicable: why there is nothing to do on this cluster; empty where there is.
+        reads_besides: what it reads besides, given what was found.
+        rights: what verify needs besides one list for each of its reads.
+        remark: why nothing is written on this cluster although the effects are proven; empty where that is not so.
     """
 
     number: str
@@ -122,6 +125,9 @@ class Section:
     prepare: Callable[[Situation[Any]], Any] = lambda _: None
     waiting: Callable[[Situation[Any]], str] = lambda _: ""
     inapplicable: Callable[[Situation[Any]], str] = lambda _: ""
+    reads_besides: Callable[[Situation[Any]], tuple[Read, ...]] = lambda _: ()
+    rights: Callable[[Any], tuple[Right, ...]] = lambda _: ()
+    remark: Callable[[Situation[Any]], str] = lambda _: ""
 
     @property
     def field_manager(self) -> str:
