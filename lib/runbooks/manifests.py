@@ -22,6 +22,7 @@ INJECT = "sidecar.istio.io/inject"
 REWRITE_PROBES = "sidecar.istio.io/rewriteAppHTTPProbers"
 METRICS_PORT = 8444  # where the operator's kube-rbac-proxy serves metrics
 MONITORING_POLICY = "allow-from-openshift-monitoring-ns"
+FILTERING_ANNOTATION = "serverless.openshift.io/enable-secret-informer-filtering"
 PASSTHROUGH = "serving.knative.openshift.io/enablePassthrough"
 SIDECAR_ANNOTATIONS = {INJECT: "true", REWRITE_PROBES: "true"}
 
@@ -165,4 +166,17 @@ def monitoring_policy(monitoring_namespace: str, label: str = "name") -> Manifes
         "kind": "NetworkPolicy",
         "metadata": {"name": MONITORING_POLICY, "namespace": SERVING_NAMESPACE},
         "spec": {"ingress": [{"from": [source]}], "podSelector": {}},
+    }
+
+
+def secret_filtering() -> Manifest:
+    """6.4.6: net-istio watches Knative's own Secrets only (partial: amends what there is)."""
+    return {
+        "apiVersion": "operator.knative.dev/v1beta1",
+        "kind": "KnativeServing",
+        "metadata": {
+            "name": "knative-serving",
+            "namespace": SERVING_NAMESPACE,
+            "annotations": {FILTERING_ANNOTATION: "true"},
+        },
     }

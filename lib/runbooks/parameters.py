@@ -243,6 +243,18 @@ class EnableServingMetrics(Parameters):
     )
 
 
+class EnableSecretFiltering(Parameters):
+    """What 6.4.6 takes besides."""
+
+    section: ClassVar[str] = "6.4.6"
+
+    measure_secrets: bool = Field(
+        False,
+        description="true: show how many Secrets there are with and without the filter, from metadata only; it needs "
+        "the right to list the Secrets of the whole cluster",
+    )
+
+
 # --- checking ----------------------------------------------------------------------------------------------------
 
 _WANTED = {str: "text", int: "a whole number", bool: "true or false", list: "a list of names"}

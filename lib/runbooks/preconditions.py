@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from runbooks import certificates, readiness
+from runbooks import certificates, readiness, secret_filtering
 from runbooks.certificates import Pair
 from runbooks.errors import CertificateError
 from runbooks.issuance import Issuance, secret_pair
 from runbooks.kinds import (
     CLUSTER_SERVICE_VERSION,
     CONTROL_PLANE,
+    DOMAIN_MAPPING,
     GATEWAY,
     INGRESS_CONFIG,
     KNATIVE_SERVING,
@@ -25,7 +26,7 @@ from runbooks.kinds import (
 from runbooks.manifests import GATEWAY_SELECTOR, INGRESS_GATEWAY, LOCAL_GATEWAY, SERVING_NAMESPACE
 from runbooks.parameters import CreateIngressCertificates, EnableServingMetrics, IntegrateServiceMesh
 from runbooks.situation import Situation
-from runbooks.snapshot import Live
+from runbooks.snapshot import Live, Read
 from runbooks.verdicts import Finding, Verdict, few
 from runbooks.versions import (
     NEWEST_KNOWN_MESH,
@@ -33,6 +34,7 @@ from runbooks.versions import (
     OLDEST_MESH,
     OLDEST_SERVERLESS,
     Operator,
+    SecretFiltering,
     Version,
 )
 
@@ -327,3 +329,91 @@ def local_gateway_variant(situation: Situation[IntegrateServiceMesh]) -> Finding
         "and nothing listens on 8081 for cluster-local traffic"
     )
     return Finding(title, Verdict.WARNING, said, "prefer local_gateway: http")
+
+
+# --- the filter of Secrets ---------------------------------------------------------------------------------------
+
+FILTERING_RULES = {
+    SecretFiltering.ANNOTATION: "the annotation decides, whatever a workload's entry in KnativeServing says",
+    SecretFiltering.DEPRECATED_ANNOTATION: (
+        "the annotation is deprecated but honoured, unless a workload's entry in KnativeServing sets the variable"
+    ),
+    SecretFiltering.DEFAULT: (
+        "from 1.32 on the annotation is ignored: the operator switches the filter on by itself, and only a workload's "
+        "entry in KnativeServing switches it off"
+    ),
+}
+
+
+def filtering_rule(situation: Situation[Any]) -> Finding:
+    """What decides on the filter in the version that was found: one sentence, nothing to fail."""
+    title = "What switches the filter on in this version"
+    found = situation.versions.serverless
+    if found is None:
+        return Finding(title, Verdict.UNKNOWN, "the version is not known", "see the line on the operator above")
+    return _met(title, f"{found.version}: {FILTERING_RULES[situation.profile.secret_filtering]}")
+
+
+def filtering_not_overridden(situation: Situation[Any]) -> Finding:
+    """No entry for the workload switches the filter off where such an entry wins (from 1.28 on)."""
+    title = "No workload's entry switches the filter off"
+    servings = situation.snapshot.objects(KNATIVE_SERVING, SERVING_NAMESPACE)
+    found = secret_filtering.override(servings[0]) if servings else None
+    if found is None:
+        return _met(title, "there is none" if servings else "there is no KnativeServing")
+    said = f"{found.where} sets {secret_filtering.shown(found.value)} for {secret_filtering.CONTROLLER}"
+    if secret_filtering.is_on(found.value):
+        return _met(title, said)
+    if situation.profile.secret_filtering is SecretFiltering.ANNOTATION:
+        return Finding(title, Verdict.WARNING, f"{said}; the annotation wins, but no longer from 1.28 on")
+    remedy = f"ask who set it, then take {secret_filtering.VARIABLE} out of that entry (oc edit knativeserving)"
+    return _not_met(title, f"{said}, and that wins", remedy)
+
+
+def _needed_secrets(situation: Situation[Any]) -> tuple[secret_filtering.Needed, ...]:
+    return secret_filtering.needed(situation.snapshot.objects(DOMAIN_MAPPING))
+
+
+def _secrets_of(namespace: str) -> Read:
+    return Read(SECRET, namespace, metadata_only=True)
+
+
+def reads_of_needed_secrets(situation: Situation[Any]) -> tuple[Read, ...]:
+    """The metadata of the Secrets in every namespace where a DomainMapping needs one."""
+    return tuple(dict.fromkeys(_secrets_of(one.namespace) for one in _needed_secrets(situation)))
+
+
+def needed_secrets_labelled(situation: Situation[Any]) -> Finding:
+    """Every Secret that a DomainMapping serves from carries the label without which the filter hides it."""
+    title = "No Secret that a DomainMapping needs is hidden by the filter"
+    snapshot = situation.snapshot
+    if snapshot.forbidden(DOMAIN_MAPPING):
+        remedy = "runbooks list --rbac prints the roles that are needed"
+        return Finding(title, Verdict.UNKNOWN, snapshot.unreadable(DOMAIN_MAPPING), remedy)
+    if snapshot.not_served(DOMAIN_MAPPING):
+        return _met(title, f"the cluster does not serve {DOMAIN_MAPPING} ({DOMAIN_MAPPING.api_version})")
+    wanted = _needed_secrets(situation)
+    unread = [one for one in wanted if snapshot.refusals([_secrets_of(one.namespace)])]
+    hidden, missing = secret_filtering.sightless([one for one in wanted if one not in unread], snapshot.objects(SECRET))
+    if hidden:
+        said = "; ".join(f"{one}, lacks the label {secret_filtering.LABEL}" for one in hidden)
+        commands = " && ".join(dict.fromkeys(map(secret_filtering.label_command, hidden)))
+        return _not_met(title, said, commands)
+    if unread:
+        said = "; ".join(f"{one}, may not be looked at" for one in unread)
+        return Finding(title, Verdict.UNKNOWN, said, "the account needs list on secrets in those namespaces")
+    if missing:
+        said = "; ".join(f"{one}, does not exist" for one in missing)
+        return Finding(title, Verdict.WARNING, said, f"create it with the label {secret_filtering.LABEL}")
+    return _met(title, f"{len(wanted)} needed, all with the label" if wanted else "none is needed")
+
+
+def secrets_not_shared(situation: Situation[Any]) -> Finding:
+    """Of several DomainMappings with one wildcard certificate only the first is served (net-istio issue 1421)."""
+    title = "Each DomainMapping has a Secret of its own"
+    found = secret_filtering.shared(_needed_secrets(situation))
+    if not found:
+        return _met(title, "none is shared")
+    said = "; ".join(f"{secret} serves {' and '.join(hosts)}" for secret, hosts in found.items())
+    remedy = "if it holds a wildcard certificate, only the first host works: give each a Secret of its own"
+    return Finding(title, Verdict.WARNING, said, remedy)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
 SERVERLESS_NAMESPACE = "openshift-serverless"
@@ -112,6 +113,14 @@ def detect(cluster_service_versions: Iterable[Mapping[str, Any]], *, serverless:
     )
 
 
+class SecretFiltering(StrEnum):
+    """What decides whether net-istio's controller filters the Secrets that it watches."""
+
+    ANNOTATION = "annotation"
+    DEPRECATED_ANNOTATION = "deprecated annotation"
+    DEFAULT = "on by default"
+
+
 @dataclass(frozen=True)
 class Profile:
     """What a version decides.
@@ -135,6 +144,15 @@ class Profile:
         if strict or self.serverless < Version(1, 38):
             return {"metrics.backend-destination": "prometheus"}
         return {"metrics-protocol": "prometheus", "request-metrics-protocol": "prometheus"}
+
+    @property
+    def secret_filtering(self) -> SecretFiltering:
+        """What decides on the filtering: the annotation (1.24), an override before it (1.28), the operator (1.32)."""
+        if self.serverless < Version(1, 28):
+            return SecretFiltering.ANNOTATION
+        if self.serverless < Version(1, 32):
+            return SecretFiltering.DEPRECATED_ANNOTATION
+        return SecretFiltering.DEFAULT
 
 
 def profile(versions: Versions) -> Profile:

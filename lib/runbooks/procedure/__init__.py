@@ -8,6 +8,7 @@ behind, what the cluster must report before the next step, and the effects that 
 from __future__ import annotations
 
 from runbooks.procedure.create_ingress_certificates import CREATE_INGRESS_CERTIFICATES
+from runbooks.procedure.enable_secret_filtering import ENABLE_SECRET_FILTERING
 from runbooks.procedure.enable_serving_metrics import ENABLE_SERVING_METRICS
 from runbooks.procedure.integrate_service_mesh import INTEGRATE_SERVICE_MESH
 from runbooks.procedure.section import Section
@@ -18,6 +19,7 @@ SECTIONS: dict[str, Section] = {
         CREATE_INGRESS_CERTIFICATES,
         INTEGRATE_SERVICE_MESH,
         ENABLE_SERVING_METRICS,
+        ENABLE_SECRET_FILTERING,
     )
 }
 

@@ -1,0 +1,124 @@
+"""What 6.4.6 is: net-istio's controller watches Knative's own Secrets only."""
+
+from __future__ import annotations
+
+from runbooks import manifests, preconditions, secret_filtering
+from runbooks.checks import secret_filtering as checks
+from runbooks.kinds import (
+    CLUSTER_SERVICE_VERSION,
+    DEPLOYMENT,
+    DOMAIN_MAPPING,
+    KNATIVE_SERVING,
+    SECRET,
+    ObjectRef,
+)
+from runbooks.manifests import SERVING_NAMESPACE
+from runbooks.parameters import EnableSecretFiltering
+from runbooks.plan import Desired
+from runbooks.procedure.section import Awaited, Basis, Erratum, Section, Step
+from runbooks.rights import Right
+from runbooks.secret_filtering import CONTROLLER
+from runbooks.situation import Situation
+from runbooks.snapshot import Read
+from runbooks.versions import OPERATORS_NAMESPACE, SERVERLESS_NAMESPACE, SecretFiltering
+
+
+def _annotation(situation: Situation[EnableSecretFiltering]) -> tuple[Desired, ...]:
+    if situation.profile.secret_filtering is SecretFiltering.DEFAULT:
+        return ()
+    return (Desired(manifests.secret_filtering(), amend=True),)
+
+
+def _rolled_out(_: Situation[EnableSecretFiltering]) -> tuple[Awaited, ...]:
+    return (Awaited(ObjectRef(DEPLOYMENT, SERVING_NAMESPACE, CONTROLLER), secret_filtering.rolled_out),)
+
+
+def _rights(given: EnableSecretFiltering) -> tuple[Right, ...]:
+    """Secrets are listed where DomainMappings are found to need them, and in the whole cluster only to measure."""
+    found = [Right.on(SECRET, "list", member) for member in given.members]
+    return (*found, Right.on(SECRET, "list")) if given.measure_secrets else tuple(found)
+
+
+def _remark(situation: Situation[EnableSecretFiltering]) -> str:
+    if situation.profile.secret_filtering is SecretFiltering.DEFAULT and situation.versions.serverless:
+        return preconditions.FILTERING_RULES[SecretFiltering.DEFAULT]
+    return ""
+
+
+ENABLE_SECRET_FILTERING = Section(
+    number="6.4.6",
+    stem="6.4.6-enable-secret-filtering",
+    title="Improve memory usage by filtering Secrets with Service Mesh",
+    heading_ja="Service Mesh のシークレットフィルターリングを使用してメモリー使用量を改善する",
+    changes="one annotation on KnativeServing; nothing from 1.32 on, where the filter is on by default",
+    model=EnableSecretFiltering,
+    path="istio",
+    reads=lambda given: (
+        Read(CLUSTER_SERVICE_VERSION, SERVERLESS_NAMESPACE),
+        Read(CLUSTER_SERVICE_VERSION, OPERATORS_NAMESPACE),
+        Read(KNATIVE_SERVING, SERVING_NAMESPACE),
+        Read(DOMAIN_MAPPING, otherwise=tuple(given.members)),
+    ),
+    reads_besides=preconditions.reads_of_needed_secrets,
+    rights=_rights,
+    needs=lambda _: (
+        preconditions.account_rights,
+        preconditions.serverless_operator,
+        preconditions.mesh_operator,
+        preconditions.serving_with_istio,
+        preconditions.filtering_rule,
+        preconditions.filtering_not_overridden,
+        preconditions.needed_secrets_labelled,
+        preconditions.secrets_not_shared,
+    ),
+    remark=_remark,
+    steps=(
+        Step(
+            id="annotation",
+            title="Add the annotation to KnativeServing",
+            title_ja=(
+                "serverless.openshift.io/enable-secret-informer-filtering アノテーションを "
+                "KnativeServing CR に追加します。"
+            ),
+            replaces=(
+                (
+                    "oc annotate knativeserving knative-serving -n knative-serving "
+                    "serverless.openshift.io/enable-secret-informer-filtering=true"
+                ),
+            ),
+            objects=_annotation,
+            awaits=_rolled_out,
+            checks=(checks.FILTERED, checks.MEASURED),
+        ),
+    ),
+    errata=(
+        Erratum(
+            said="the example shows a complete KnativeServing with the annotation",
+            done="the annotation alone is added to the KnativeServing that there is, and none is ever created",
+            reason="applied as shown, it takes out what others put there; where there is none, it installs Knative",
+            versions="every version",
+            basis=Basis.STANDARD,
+        ),
+        Erratum(
+            said="the annotation puts ENABLE_SECRET_INFORMER_FILTERING_BY_CERT_UID=true into the controller's Pods",
+            done="nothing is written, and the variable itself is looked at",
+            reason="the annotation is ignored: the operator sets the variable, and only a workload's entry unsets it",
+            versions="1.32 and later",
+            basis=Basis.NEWER,
+        ),
+        Erratum(
+            said="nothing about a workload's entry that sets the variable",
+            done="an entry that switches the filter off stops the run",
+            reason="the annotation is deprecated, and such an entry is looked at before it",
+            versions="1.28 and later",
+            basis=Basis.NEWER,
+        ),
+        Erratum(
+            said="nothing about Secrets that applications bring themselves",
+            done=f"the run stops where a DomainMapping's Secret lacks the label {secret_filtering.LABEL}",
+            reason="the controller no longer finds such a Secret, and the host is no longer served",
+            versions="every version; documented from 1.28 on",
+            basis=Basis.NEWER,
+        ),
+    ),
+)
