@@ -393,17 +393,17 @@ def needed_secrets_labelled(situation: Situation[Any]) -> Finding:
     if snapshot.not_served(DOMAIN_MAPPING):
         return _met(title, f"the cluster does not serve {DOMAIN_MAPPING} ({DOMAIN_MAPPING.api_version})")
     wanted = _needed_secrets(situation)
-    unread = [one for one in wanted if snapshot.refusals([_secrets_of(one.namespace)])]
+    unread = [one for one in wanted if _secrets_of(one.namespace) not in snapshot.found]
     hidden, missing = secret_filtering.sightless([one for one in wanted if one not in unread], snapshot.objects(SECRET))
     if hidden:
-        said = "; ".join(f"{one}, lacks the label {secret_filtering.LABEL}" for one in hidden)
-        commands = " && ".join(dict.fromkeys(map(secret_filtering.label_command, hidden)))
+        said = few((f"{one}, lacks the label {secret_filtering.LABEL}" for one in hidden), "; ")
+        commands = few(dict.fromkeys(map(secret_filtering.label_command, hidden)), " && ")
         return _not_met(title, said, commands)
     if unread:
-        said = "; ".join(f"{one}, may not be looked at" for one in unread)
+        said = few((f"{one}, could not be looked at" for one in unread), "; ")
         return Finding(title, Verdict.UNKNOWN, said, "the account needs list on secrets in those namespaces")
     if missing:
-        said = "; ".join(f"{one}, does not exist" for one in missing)
+        said = few((f"{one}, does not exist" for one in missing), "; ")
         return Finding(title, Verdict.WARNING, said, f"create it with the label {secret_filtering.LABEL}")
     return _met(title, f"{len(wanted)} needed, all with the label" if wanted else "none is needed")
 
@@ -414,6 +414,6 @@ def secrets_not_shared(situation: Situation[Any]) -> Finding:
     found = secret_filtering.shared(_needed_secrets(situation))
     if not found:
         return _met(title, "none is shared")
-    said = "; ".join(f"{secret} serves {' and '.join(hosts)}" for secret, hosts in found.items())
+    said = few((f"{secret} serves {few(hosts)}" for secret, hosts in found.items()), "; ")
     remedy = "if it holds a wildcard certificate, only the first host works: give each a Secret of its own"
     return Finding(title, Verdict.WARNING, said, remedy)

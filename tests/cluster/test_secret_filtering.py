@@ -341,7 +341,7 @@ def test_a_secret_that_several_hosts_share_and_one_that_is_missing_are_warnings(
     warnings = [finding["said"] for finding in outcome["preconditions"] if finding["verdict"] == "warning"]
     assert [
         "Secret boutique/not-yet, which DomainMapping boutique/new.example.com needs, does not exist",
-        "boutique/own-cert serves shop.example.com and www.example.com",
+        "boutique/own-cert serves shop.example.com, www.example.com",
     ] == warnings
 
 
