@@ -73,8 +73,9 @@ class Shell:
 
     def end(self) -> None:
         """Take everything down, whatever state a test left it in."""
-        self.finished(self.popen("stop"))
-        self.nothing_is_left()
+        if self.state.folder.exists():
+            self.finished(self.popen("stop"))
+            self.nothing_is_left()
 
 
 def eventually(there: Callable[[], bool], within_s: float, otherwise: Callable[[], str] = lambda: "") -> None:
@@ -92,7 +93,7 @@ def shell(tmp_path: Path) -> Iterator[Shell]:
     found.end()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
     """A running sandbox; tests that share it leave it running."""
     found = Shell(tmp_path_factory.mktemp("running"), "running")

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 import urllib3
 
+from runbooks_sandbox import lifecycle
 from runbooks_sandbox.api import ApiError, Object
 from runbooks_sandbox.faults import FAULTS, acting
 from runbooks_sandbox.world import (
     CONFIG_MAPS,
     CONTROL_PLANES,
     GATEWAYS,
-    KNATIVE_SERVINGS,
     MEMBER_ROLLS,
     NAMESPACES,
     is_true,
@@ -56,11 +56,17 @@ def configured(shell: Shell) -> list[str]:
 # --- each fault, on and off --------------------------------------------------------------------------------------
 
 
+def test_a_fault_is_on_until_it_is_switched_off(running: Shell) -> None:
+    assert "stuck-operators is on" in running.run("fault", "on", "stuck-operators")
+    assert {"stuck-operators": ""} == running.state.faults_on()
+    assert "stuck-operators is off" in running.run("fault", "off", "stuck-operators")
+    assert {} == running.state.faults_on()
+
+
 def test_every_fault_goes_on_and_off_and_on_again(running: Shell) -> None:
     for name in FAULTS:
-        for _ in range(2):
-            assert f"{name} is on" in running.run("fault", "on", name)
-            assert f"{name} is off" in running.run("fault", "off", name)
+        for on in (True, True, False, False, True, False):
+            lifecycle.switch(running.state, name, "", on=on)
     assert {} == running.state.faults_on()
     assert [] == running.api.request("GET", GATEWAYS.path())["items"]
     assert [] == running.api.request("GET", MEMBER_ROLLS.path())["items"]
@@ -132,17 +138,22 @@ def test_a_slow_operator_acts_when_its_time_has_come() -> None:
     assert not operator(None, {"stuck-operators": ""})
 
 
-def test_faults_stay_on_over_a_restart_and_do_not_keep_it_from_starting(shell: Shell) -> None:
+def test_data_and_faults_stay_over_a_restart_and_no_fault_keeps_it_from_starting(shell: Shell) -> None:
     shell.run("start")
-    for words in (("slow-operators", "30"), ("webhook-refuses",), ("second-gateway",)):
-        shell.run("fault", "on", *words)
+    data = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "kept", "namespace": "default"}}
+    shell.api.apply(data, CONFIG_MAPS, "somebody")
+    settings = shell.state.settings()
+    for name, value in (("slow-operators", "30"), ("webhook-refuses", ""), ("second-gateway", "")):
+        lifecycle.switch(shell.state, name, value, on=True)
     shell.run("stop")
-    said = shell.run("start")
-    assert "slow-operators 30" in said
-    assert {"slow-operators", "webhook-refuses", "second-gateway"} == shell.state.faults_on().keys()
+    assert "slow-operators 30" in shell.run("start")
+    assert settings == shell.state.settings()
+    assert get(shell, CONFIG_MAPS, "default", "kept")
+    assert is_true(get(shell, CONTROL_PLANES, "istio-system", "basic"), "Ready")
     assert get(shell, GATEWAYS, "istio-system", "another-teams-gateway")
-    shell.run("fault", "off", "webhook-refuses")
-    shell.run("fault", "off", "slow-operators")
+    assert {"slow-operators", "webhook-refuses", "second-gateway"} == shell.state.faults_on().keys()
+    for name in ("slow-operators", "webhook-refuses"):
+        lifecycle.switch(shell.state, name, "", on=False)
     add_roll(shell, "default")
     eventually(lambda: configured(shell) == ["default"], 10)
 
@@ -177,16 +188,3 @@ def test_a_killed_process_is_started_again_and_everything_recovers(running: Shel
 
 def labels(shell: Shell, namespace: str) -> dict[str, str]:
     return dict((get(shell, NAMESPACES, "", namespace) or {})["metadata"].get("labels") or {})
-
-
-def test_a_start_with_data_finds_what_was_there(shell: Shell) -> None:
-    shell.run("start")
-    data = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "kept", "namespace": "default"}}
-    shell.api.apply(data, CONFIG_MAPS, "somebody")
-    settings = shell.state.settings()
-    shell.run("stop")
-    shell.run("start")
-    assert settings == shell.state.settings()
-    assert get(shell, CONFIG_MAPS, "default", "kept")
-    assert is_true(get(shell, CONTROL_PLANES, "istio-system", "basic"), "Ready")
-    assert get(shell, KNATIVE_SERVINGS, "knative-serving", "knative-serving") is None

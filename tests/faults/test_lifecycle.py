@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from runbooks_sandbox.state import is_free
+from runbooks_sandbox.state import Settings, free_port
 from tests.faults.conftest import Shell, eventually, interrupt, listening, mounted
 
 PARTS = ["envoy", "etcd", "kube-apiserver", "supervisor"]
@@ -49,12 +49,18 @@ def test_a_running_sandbox_does_not_change_what_it_plays(running: Shell) -> None
     assert "reset" in said
 
 
-def test_starts_at_the_same_time_are_one_start(shell: Shell) -> None:
+def test_starts_at_the_same_time_are_one_start_and_a_killed_supervisor_takes_everything_with_it(shell: Shell) -> None:
     first, second = shell.popen("start"), shell.popen("start")
     outcomes = [shell.finished(process) for process in (first, second)]
     assert [0, 0] == [code for code, _ in outcomes]
     assert 1 == sum("already running" in said for _, said in outcomes)
-    assert "is stopped" in shell.run("stop")
+    os.kill(shell.pid("supervisor"), signal.SIGKILL)
+    if sys.platform == "linux":  # elsewhere the next start or stop ends them
+        shell.nothing_is_left(5)
+    assert "running          no" in shell.run("status", code=1)
+    said = shell.run("stop")
+    assert "an earlier run ended without a stop" in said or "had left behind" in said
+    assert "was not running" in said
     shell.nothing_is_left(0)
 
 
@@ -119,9 +125,13 @@ def start_is_survived(shell: Shell, after_s: float, number: signal.Signals) -> N
     shell.nothing_is_left(0)
 
 
-@pytest.mark.parametrize(("after_s", "number"), [(1.5, signal.SIGKILL), (2.5, signal.SIGINT)])
-def test_a_killed_start_is_survived(shell: Shell, after_s: float, number: signal.Signals) -> None:
-    start_is_survived(shell, after_s, number)
+def test_a_killed_start_is_survived(shell: Shell) -> None:
+    start_is_survived(shell, 1.8, signal.SIGKILL)
+
+
+def test_an_interrupted_start_leaves_nothing(shell: Shell) -> None:
+    start_and_kill(shell, 2.2, signal.SIGINT)
+    shell.nothing_is_left(0)
 
 
 def test_a_start_that_was_killed_leaves_nothing_even_if_nobody_comes_back(shell: Shell) -> None:
@@ -142,17 +152,6 @@ def test_starts_and_processes_killed_at_random_moments_are_survived(shell: Shell
         eventually(lambda: json.loads(shell.finished(shell.popen("status", "--json"))[1])["ready"], 30)
         shell.run("stop")
         shell.nothing_is_left(0)
-
-
-def test_a_killed_supervisor_takes_everything_with_it(shell: Shell) -> None:
-    shell.run("start")
-    os.kill(shell.pid("supervisor"), signal.SIGKILL)
-    if sys.platform == "linux":
-        shell.nothing_is_left(5)
-    assert "running          no" in shell.run("status", code=1)
-    said = shell.run("start")
-    assert "an earlier run ended without a stop" in said or "had left behind" in said
-    assert "is stopped" in shell.run("stop")
 
 
 def test_nothing_survives_the_folder(shell: Shell) -> None:
@@ -187,9 +186,7 @@ def test_a_recycled_process_id_is_left_alone(shell: Shell) -> None:
         innocent.kill()
 
 
-@pytest.mark.parametrize(
-    "content", [b"", b"{", b"[]", b'{"supervisor": 7, "etcd": {"pid": "x"}}', b"\xff\xfe", b"null"]
-)
+@pytest.mark.parametrize("content", [b"", b'{"supervisor": 7, "etcd": {"pid": "x"}}', b"\xff\xfe"])
 def test_files_that_a_kill_cut_off_count_as_absent(shell: Shell, content: bytes) -> None:
     shell.state.folder.mkdir(parents=True)
     for name in ("settings.json", "processes.json", "faults.json", "supervisor.lock", "lock"):
@@ -213,10 +210,8 @@ def test_a_start_mends_broken_files(shell: Shell) -> None:
 
 
 def test_ports_that_somebody_else_took_are_left_to_them(shell: Shell) -> None:
-    shell.run("start")
-    shell.run("stop")
-    before = shell.state.settings()
-    assert is_free(before.gateway_address, 8443)
+    before = Settings(api_port=free_port(), gateway_address="127.99.88.77")
+    shell.state.keep(before)
     with listening(("127.0.0.1", before.api_port), (before.gateway_address, 8443)):
         said = shell.run("start")
         assert f"port {before.api_port} is in use now" in said
