@@ -15,7 +15,7 @@ from runbooks_sandbox import lifecycle
 from runbooks_sandbox.binaries import BinariesUnavailable
 from runbooks_sandbox.faults import FAULTS
 from runbooks_sandbox.lifecycle import Played
-from runbooks_sandbox.state import SandboxError, State, WrongCall
+from runbooks_sandbox.state import INGRESSES, SandboxError, State, WrongCall
 
 _NAME = click.option("--name", default="default", show_default=True, help="Which sandbox; several can run at once.")
 
@@ -42,12 +42,16 @@ def _explained(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def _played(function: Callable[..., Any]) -> Callable[..., Any]:
     folder = click.Path(exists=True, file_okay=False, path_type=Path)
-    for option, metavar, words in (
-        ("--crds", "DIR", "Load the CRDs exported into this folder instead of our own."),
-        ("--mesh", "VERSION", "Version of Service Mesh to play.  [default: 2.3]"),
-        ("--serverless", "VERSION", "Version of OpenShift Serverless to play.  [default: 1.26]"),
+    kourier = "kourier: Knative Serving is there already, with Kourier.  [default: istio]"
+    for option in (
+        click.option(
+            "--crds", metavar="DIR", type=folder, help="Load the CRDs exported into this folder, not our own."
+        ),
+        click.option("--ingress", type=click.Choice(INGRESSES), help=kourier),
+        click.option("--mesh", metavar="VERSION", help="Version of Service Mesh to play.  [default: 2.3]"),
+        click.option("--serverless", metavar="VERSION", help="Version of OpenShift Serverless.  [default: 1.26]"),
     ):
-        function = click.option(option, metavar=metavar, help=words, type=folder if metavar == "DIR" else str)(function)
+        function = option(function)
     return function
 
 
@@ -70,10 +74,10 @@ def sandbox() -> None:
 @_NAME
 @_played
 @_explained
-def start(name: str, serverless: str | None, mesh: str | None, crds: Path | None) -> None:
+def start(name: str, **played: Any) -> None:
     """Start it; what it held when it was stopped is there again."""
     state, console = State(name), Console(stderr=True)
-    if not lifecycle.start(state, Played(serverless, mesh, crds), console):
+    if not lifecycle.start(state, Played(**played), console):
         console.print(f"sandbox {name} is already running")
     _show(lifecycle.status(state))
 
@@ -123,9 +127,9 @@ def _words(value: Any) -> str:
 @_played
 @click.option("--own-crds", is_flag=True, help="Load our own CRDs again.")
 @_explained
-def reset(name: str, serverless: str | None, mesh: str | None, crds: Path | None, own_crds: bool) -> None:
+def reset(name: str, **played: Any) -> None:
     """Begin anew: empty cluster, no certificates, no faults; other versions if you say so."""
-    was_running = lifecycle.reset(State(name), Played(serverless, mesh, crds, own_crds), Console(stderr=True))
+    was_running = lifecycle.reset(State(name), Played(**played), Console(stderr=True))
     click.echo(f"sandbox {name} is {'as new' if was_running else 'empty; runbooks sandbox start begins anew'}")
 
 

@@ -13,9 +13,17 @@ from runbooks_sandbox.api import Api, ApiError, Object, Resource
 from runbooks_sandbox.crds import served_at
 from runbooks_sandbox.credentials import ENGINEER
 from runbooks_sandbox.endpoints import GREETING, Ports
-from runbooks_sandbox.state import SandboxError
+from runbooks_sandbox.state import SandboxError, Settings
 from runbooks_sandbox.workloads import NODE
-from runbooks_sandbox.world import CONFIG_MAPS, CONTROL_PLANES, CRDS, INGRESS_CONFIGS, NAMESPACES, NODES
+from runbooks_sandbox.world import (
+    CONFIG_MAPS,
+    CONTROL_PLANES,
+    CRDS,
+    INGRESS_CONFIGS,
+    KNATIVE_SERVINGS,
+    NAMESPACES,
+    NODES,
+)
 
 DOMAIN = "apps.openshift.example.com"
 MESH_NAMESPACE = "istio-system"
@@ -101,7 +109,7 @@ def connect_node(api: Api, port: int) -> None:
     _put(api, NODES, {"metadata": {"name": NODE}, "status": status})
 
 
-def furnish(api: Api, *, serverless: str, mesh: str) -> None:
+def furnish(api: Api, settings: Settings) -> None:
     """Put the furniture in: namespaces first, then everything that lies in them."""
     for name, labels in _NAMESPACES.items():
         _put(api, NAMESPACES, {"metadata": {"name": name, "labels": labels}})
@@ -114,8 +122,11 @@ def furnish(api: Api, *, serverless: str, mesh: str) -> None:
             "subjects": [{"apiGroup": _RBAC, "kind": "User", "name": ENGINEER}],
         },
     )
-    for resource, manifest in _objects(serverless, mesh):
+    for resource, manifest in _objects(settings.serverless, settings.mesh):
         _put(api, resource, manifest)
+    if settings.ingress == "kourier":
+        address = {"name": "knative-serving", "namespace": "knative-serving"}
+        _put(api, KNATIVE_SERVINGS, {"metadata": address, "spec": {"ingress": {"kourier": {"enabled": True}}}})
 
 
 def _put(api: Api, resource: Resource, manifest: Object) -> None:

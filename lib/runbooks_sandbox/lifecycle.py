@@ -37,12 +37,14 @@ class Played:
     Args:
         serverless: version of OpenShift Serverless.
         mesh: version of Service Mesh.
+        ingress: istio or kourier.
         crds: folder of exported CRDs.
         own_crds: load the sandbox's own CRDs again.
     """
 
     serverless: str | None = None
     mesh: str | None = None
+    ingress: str | None = None
     crds: Path | None = None
     own_crds: bool = False
 
@@ -99,6 +101,8 @@ def _asked(known: Settings, played: Played) -> Settings:
                 "the procedure is for Service Mesh 2, and so are the stand-ins",
                 "give a version like 2.3",
             )
+    if played.ingress:
+        wanted = replace(wanted, ingress=played.ingress)
     if played.crds:
         wanted = replace(wanted, crds=str(played.crds.absolute()))
     if wanted.crds:
@@ -125,9 +129,10 @@ def _refuse_change(state: State, wanted: Settings) -> None:
     """A sandbox does not change what it plays while it has data."""
     known = state.settings()
     if state.etcd.exists() and wanted != known:
+        plays = f"Serverless {known.serverless} with Service Mesh {known.mesh}, ingress {known.ingress}"
         raise SandboxError(
             f"starting sandbox {state.name}",
-            f"it plays Serverless {known.serverless} with Service Mesh {known.mesh}, CRDs: {known.crds or 'its own'}",
+            f"it plays {plays}, CRDs: {known.crds or 'its own'}",
             "runbooks sandbox reset begins anew, with other versions",
         )
 
@@ -257,7 +262,11 @@ def status(state: State) -> dict[str, Any]:
         "api_server": _server(state) if settings.api_port else "",
         "gateway_address": f"{settings.gateway_address}:8443" if settings.gateway_address else "",
         "certificates": str(state.certificates),
-        "plays": {"OpenShift Serverless": settings.serverless, "Service Mesh": settings.mesh},
+        "plays": {
+            "OpenShift Serverless": settings.serverless,
+            "Service Mesh": settings.mesh,
+            "ingress": settings.ingress,
+        },
         "real": real,
         "stands_in": STANDS_IN,
         "crds": settings.crds or "its own",

@@ -18,6 +18,7 @@ from typing import Any, TextIO
 import psutil
 
 APP = "serverless-mesh-runbooks"
+INGRESSES = ("istio", "kourier")
 _NAME_LETTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-")
 _GATEWAY_PORTS = (8443, 8081)
 _LOCK_TIMEOUT_S = 30.0  # longer than a start takes that builds nothing
@@ -69,6 +70,7 @@ class Settings:
     Args:
         serverless: version of OpenShift Serverless that is played.
         mesh: version of Service Mesh that is played.
+        ingress: istio, or kourier for a cluster on which Knative Serving is there already, with Kourier.
         crds: folder of exported CRDs, or empty for our own.
         api_port: port of the API server; 0 where none was given out yet.
         gateway_address: the loopback address of the ingress gateway.
@@ -76,6 +78,7 @@ class Settings:
 
     serverless: str = "1.26.0"
     mesh: str = "2.3.0"
+    ingress: str = "istio"
     crds: str = ""
     api_port: int = 0
     gateway_address: str = ""
@@ -254,6 +257,8 @@ class Supervision:
 def _sound(field: Field[Any], value: Any) -> bool:
     if type(value) is not type(field.default):
         return False
+    if field.name == "ingress":
+        return value in INGRESSES
     return field.name not in ("serverless", "mesh") or version(str(value)) is not None
 
 

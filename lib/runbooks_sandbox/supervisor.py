@@ -34,7 +34,7 @@ from runbooks_sandbox.gateway import LOCAL_PORT, FilesGateway
 from runbooks_sandbox.serverless import serverless
 from runbooks_sandbox.service_mesh import service_mesh
 from runbooks_sandbox.state import READY, Process, SandboxError, Settings, State, Supervision, free_port, version
-from runbooks_sandbox.world import CONFIG_MAPS, CONTROL_PLANES, Loop, StandIn, World, garbage, is_true
+from runbooks_sandbox.world import CONFIG_MAPS, CONTROL_PLANES, KNATIVE_SERVINGS, Loop, StandIn, World, garbage, is_true
 
 _LOG = logging.getLogger(__name__)
 _USABLE_TIMEOUT_S = 30
@@ -108,7 +108,7 @@ class Supervisor:
         furniture.register_webhook(self._api, ports, self._state.pki / "ca.crt")
         furniture.connect_node(self._api, ports.kubelet)
         if fresh:
-            furniture.furnish(self._api, serverless=self._settings.serverless, mesh=self._settings.mesh)
+            furniture.furnish(self._api, self._settings)
         self._introduce()
         gateway = FilesGateway(
             _ENVOY, self._state.envoy, self._settings.gateway_address, ports.application, self._state.logs / "envoy.log"
@@ -119,7 +119,7 @@ class Supervisor:
         self._wait_for("lists of everything", self._world.synced)
         loop = Loop(self._world, self._api, self._stand_ins(serving), self._state.faults_on, gateway.update)
         threading.Thread(target=loop.run, name="stand-ins", daemon=True).start()
-        self._wait_for("the control plane of the mesh to be Ready", self._usable)
+        self._wait_for("what is installed to be Ready", self._usable)
 
     def _start_control_plane(self) -> None:
         _say("starting etcd and kube-apiserver")
@@ -153,7 +153,8 @@ class Supervisor:
     def _usable(self) -> bool:
         """The operators have done their first work, or a fault keeps them from it."""
         held_up = {STUCK, SLOW} & self._state.faults_on().keys()
-        return bool(held_up) or all(is_true(plane, "Ready") for plane in self._world.objects(CONTROL_PLANES))
+        installed = [*self._world.objects(CONTROL_PLANES), *self._world.objects(KNATIVE_SERVINGS)]
+        return bool(held_up) or all(is_true(live, "Ready") for live in installed)
 
     def _crds(self) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         folder = self._settings.crds
@@ -169,7 +170,7 @@ class Supervisor:
             self._api,
             self._state.name,
             f"{settings.gateway_address}:8443",
-            {"OpenShift Serverless": settings.serverless, "Service Mesh": settings.mesh},
+            {"OpenShift Serverless": settings.serverless, "Service Mesh": settings.mesh, "ingress": settings.ingress},
             self.real_versions(),
         )
 
