@@ -69,6 +69,7 @@ CLUSTER_VERSION = Kind("config.openshift.io", "v1", "clusterversions", "ClusterV
 INGRESS_CONFIG = Kind("config.openshift.io", "v1", "ingresses", "Ingress", False, "Ingress config")
 CLUSTER_SERVICE_VERSION = Kind("operators.coreos.com", "v1alpha1", "clusterserviceversions", "ClusterServiceVersion")
 CONTROL_PLANE = Kind("maistra.io", "v2", "servicemeshcontrolplanes", "ServiceMeshControlPlane")
+CONTROL_PLANE_V1 = Kind("maistra.io", "v1", "servicemeshcontrolplanes", "ServiceMeshControlPlane")  # Service Mesh 1
 MEMBER_ROLL = Kind("maistra.io", "v1", "servicemeshmemberrolls", "ServiceMeshMemberRoll")
 GATEWAY = Kind("networking.istio.io", "v1alpha3", "gateways", "Gateway")
 KNATIVE_SERVING = Kind("operator.knative.dev", "v1beta1", "knativeservings", "KnativeServing")

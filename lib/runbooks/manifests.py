@@ -14,6 +14,9 @@ Manifest = dict[str, Any]
 
 MEMBER_ROLL_NAME = "default"  # the operator accepts no other name
 SERVING_NAMESPACE = "knative-serving"  # the Serverless operator accepts no other namespace
+KOURIER_NAMESPACE = "knative-serving-ingress"
+SERVING_SYSTEM_POLICY = "allow-from-serving-system-namespace"
+PART_OF_SERVERLESS = {"knative.openshift.io/part-of": "openshift-serverless"}
 INGRESS_GATEWAY = "knative-ingress-gateway"
 LOCAL_GATEWAY = "knative-local-gateway"
 GATEWAY_SELECTOR = {"istio": "ingressgateway"}
@@ -129,6 +132,26 @@ def knative_service(name: str, namespace: str, image: str) -> Manifest:
                 "spec": {"containers": [{"image": image}]},
             }
         },
+    }
+
+
+def serving_system_policy(namespace: str) -> Manifest:
+    """6.4.5: traffic from Knative's system Pods gets in to an application namespace."""
+    source = {"namespaceSelector": {"matchLabels": dict(PART_OF_SERVERLESS)}}
+    return {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": {"name": SERVING_SYSTEM_POLICY, "namespace": namespace},
+        "spec": {"ingress": [{"from": [source]}], "podSelector": {}, "policyTypes": ["Ingress"]},
+    }
+
+
+def serving_system_label(namespace: str) -> Manifest:
+    """6.4.5: the label by which that policy knows Knative's own namespaces (partial: amends what there is)."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Namespace",
+        "metadata": {"name": namespace, "labels": dict(PART_OF_SERVERLESS)},
     }
 
 

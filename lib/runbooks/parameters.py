@@ -27,6 +27,7 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\u200b-\u200f\u202a-\u202e\u2066-
 _VARIABLE = re.compile(r"\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\}")
 _LABEL = r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
 _SERVING_NAMESPACE = "knative-serving"
+_OUTSIDE_BESIDE_KOURIER = (_SERVING_NAMESPACE, "knative-serving-ingress")
 _VERSION = r"\d+\.\d+(\.\d+)?"
 
 
@@ -255,6 +256,12 @@ class EnableSecretFiltering(Parameters):
     )
 
 
+class IntegrateWithKourier(Parameters):
+    """What 6.4.5 takes: nothing besides what all runbooks share."""
+
+    section: ClassVar[str] = "6.4.5"
+
+
 # --- checking ----------------------------------------------------------------------------------------------------
 
 _WANTED = {str: "text", int: "a whole number", bool: "true or false", list: "a list of names"}
@@ -360,6 +367,9 @@ def _missing(parameters: Parameters) -> list[str]:
                 found.append(f"{name}: missing; this environment wants one before anything is applied")
     if isinstance(parameters, IntegrateServiceMesh) and parameters.service_namespace not in parameters.members:
         found.append(f"service_namespace: {parameters.service_namespace!r} is not one of the members")
+    if isinstance(parameters, IntegrateWithKourier):
+        outside = [name for name in parameters.members if name in _OUTSIDE_BESIDE_KOURIER]
+        found += [f"members: {name!r} stays outside of the mesh where Kourier serves" for name in outside]
     if isinstance(parameters, CreateIngressCertificates):
         found += _missing_files(parameters)
     return found

@@ -15,6 +15,7 @@ from runbooks.issuance import Issuance, secret_pair
 from runbooks.kinds import (
     CLUSTER_SERVICE_VERSION,
     CONTROL_PLANE,
+    CONTROL_PLANE_V1,
     DOMAIN_MAPPING,
     GATEWAY,
     INGRESS_CONFIG,
@@ -29,9 +30,11 @@ from runbooks.situation import Situation
 from runbooks.snapshot import Live, Read
 from runbooks.verdicts import Finding, Verdict, few
 from runbooks.versions import (
+    BESIDE_KOURIER_UNTIL,
     NEWEST_KNOWN_MESH,
     NEWEST_KNOWN_SERVERLESS,
     OLDEST_MESH,
+    OLDEST_MESH_BESIDE_KOURIER,
     OLDEST_SERVERLESS,
     Operator,
     SecretFiltering,
@@ -104,10 +107,19 @@ def serverless_operator(situation: Situation[Any]) -> Finding:
 
 def mesh_operator(situation: Situation[Any]) -> Finding:
     """Service Mesh 2.0.5 or later is installed; Service Mesh 3 is another product with another procedure."""
-    title = "Red Hat OpenShift Service Mesh 2.0.5 or later is installed"
+    return _mesh_operator("Red Hat OpenShift Service Mesh 2.0.5 or later is installed", situation, OLDEST_MESH)
+
+
+def mesh_operator_beside_kourier(situation: Situation[Any]) -> Finding:
+    """Service Mesh 1.x or 2.x is installed: beside Kourier the page supports both."""
+    title = "Red Hat OpenShift Service Mesh 1.x or 2.x is installed"
+    return _mesh_operator(title, situation, OLDEST_MESH_BESIDE_KOURIER)
+
+
+def _mesh_operator(title: str, situation: Situation[Any], oldest: Version) -> Finding:
     versions = situation.versions
     if versions.mesh is not None:
-        return _operator(title, versions.mesh, OLDEST_MESH, NEWEST_KNOWN_MESH)
+        return _operator(title, versions.mesh, oldest, NEWEST_KNOWN_MESH)
     if versions.mesh_3 is not None:
         said = f"Service Mesh {versions.mesh_3.version} is installed; this procedure is Service Mesh 2's"
         return _not_met(title, said, "follow the documentation of OpenShift Serverless with Service Mesh 3")
@@ -148,9 +160,9 @@ def _namespaces(title: str, situation: Situation[Any], names: Iterable[str]) -> 
 def control_plane(situation: Situation[Any]) -> Finding:
     """A ServiceMeshControlPlane exists in the mesh namespace and is ready."""
     title, namespace = "A ServiceMeshControlPlane is ready", situation.parameters.mesh_namespace
-    if unreadable := _unreadable(title, situation, CONTROL_PLANE):
+    if unreadable := _unreadable(title, situation, _control_plane_kind(situation)):
         return unreadable
-    planes = situation.snapshot.objects(CONTROL_PLANE, namespace)
+    planes = control_planes(situation)
     if not planes:
         remedy = f"create a ServiceMeshControlPlane in {namespace}, or set mesh_namespace"
         return _not_met(title, f"there is none in {namespace}", remedy)
@@ -161,22 +173,44 @@ def control_plane(situation: Situation[Any]) -> Finding:
     return _met(title, f"{namespace}/{name}")
 
 
+def _control_plane_kind(situation: Situation[Any]) -> Kind:
+    """Service Mesh 1 serves maistra.io/v1 alone; a section that supports it has read both."""
+    answered = any(read.kind == CONTROL_PLANE_V1 for read in situation.snapshot.found)
+    return CONTROL_PLANE_V1 if answered and situation.snapshot.not_served(CONTROL_PLANE) else CONTROL_PLANE
+
+
+def control_planes(situation: Situation[Any]) -> tuple[Live, ...]:
+    """The control planes in the mesh namespace, where one is expected."""
+    return situation.snapshot.objects(_control_plane_kind(situation), situation.parameters.mesh_namespace)
+
+
 def mutual_tls_on(plane: Live) -> bool:
-    """Whether a control plane has mTLS of the data plane switched on."""
+    """Whether a control plane has mTLS of the data plane switched on, in either version of its API."""
     spec = plane.get("spec") or {}
-    return ((spec.get("security") or {}).get("dataPlane") or {}).get("mtls") is True
+    of_mesh_1 = ((spec.get("istio") or {}).get("global") or {}).get("mtls") or {}
+    return ((spec.get("security") or {}).get("dataPlane") or {}).get("mtls") is True or of_mesh_1.get("enabled") is True
 
 
 def mutual_tls(situation: Situation[Any]) -> Finding:
     """The mTLS setting as the control plane has it; only ``mtls: required`` insists on it."""
     title = "mTLS of the data plane"
-    planes = situation.snapshot.objects(CONTROL_PLANE, situation.parameters.mesh_namespace)
+    planes = control_planes(situation)
     switched_on = bool(planes) and mutual_tls_on(planes[0])
     if switched_on or situation.parameters.mtls == "any":
         return _met(title, "on" if switched_on else "off")
     return _not_met(
         title, "off, and mtls is required", "set spec.security.dataPlane.mtls: true in the ServiceMeshControlPlane"
     )
+
+
+def mutual_tls_beside_kourier(situation: Situation[Any]) -> Finding:
+    """Kourier and activator are outside of the mesh, so Pods with a sidecar that insist on mTLS refuse them."""
+    found = mutual_tls(situation)
+    if found.verdict is not Verdict.MET or not any(map(mutual_tls_on, control_planes(situation))):
+        return found
+    said = "on, and Kourier and the activator have no sidecar: Pods that have one refuse what they send"
+    remedy = "give those namespaces a PeerAuthentication with mode PERMISSIVE, or take the Istio path"
+    return Finding(found.title, Verdict.WARNING, said, remedy)
 
 
 def member_namespaces(situation: Situation[IntegrateServiceMesh]) -> Finding:
@@ -269,6 +303,43 @@ def _ingresses(serving: Live) -> list[str]:
     """The ingresses that a KnativeServing enables; none means Kourier, the default."""
     ingress = (serving.get("spec") or {}).get("ingress") or {}
     return sorted(name for name, value in ingress.items() if isinstance(value, dict) and value.get("enabled"))
+
+
+def kourier_path(situation: Situation[Any]) -> Finding:
+    """6.4.5 is for clusters where Kourier serves already; where Istio is the only ingress, 6.4.3 is the way."""
+    title = "Knative Serving is installed with Kourier"
+    if situation.parameters.ingress != "kourier":
+        said = f"cluster.yaml says ingress: {situation.parameters.ingress}, and 6.4.5 is of the Kourier path"
+        return _not_met(title, said, "run 6.4.3, or set ingress: kourier", see="6.4.3")
+    if unreadable := _unreadable(title, situation, KNATIVE_SERVING):
+        return unreadable
+    servings = situation.snapshot.objects(KNATIVE_SERVING, SERVING_NAMESPACE)
+    if not servings:
+        remedy = (
+            f"create a KnativeServing {SERVING_NAMESPACE} in namespace {SERVING_NAMESPACE} with "
+            "spec.ingress.kourier.enabled: true; to have Istio as the only ingress instead, run 6.4.3"
+        )
+        return _not_met(title, "Knative Serving is not installed", remedy)
+    enabled, name = _ingresses(servings[0]), f"{SERVING_NAMESPACE}/{servings[0]['metadata']['name']}"
+    if enabled == ["istio"]:
+        return _not_met(title, "Istio is the only ingress of this cluster", "run 6.4.3", see="6.4.3")
+    if enabled and "kourier" not in enabled:
+        said = f"{' and '.join(enabled)} serves on this cluster"
+        return _not_met(title, said, "set spec.ingress.kourier.enabled: true in KnativeServing")
+    state = readiness.knative_serving(servings[0])
+    if not state.done:
+        return Finding(title, Verdict.WARNING, f"{name}: {state.message}", "see its status; the proofs need it ready")
+    return _met(title, f"{name} with Kourier" + ("" if enabled else ", the default"))
+
+
+def documented_beside_kourier(situation: Situation[Any]) -> Finding:
+    """Service Mesh beside Kourier is deprecated from 1.31 on, and no longer documented."""
+    title = "Service Mesh beside Kourier is documented for this version"
+    found = situation.versions.serverless
+    if found is None or found.version < BESIDE_KOURIER_UNTIL:
+        return _met(title, str(found.version) if found else "the version is not known")
+    said = f"{found.version}: deprecated, and left out of the documentation, since {BESIDE_KOURIER_UNTIL}"
+    return Finding(title, Verdict.WARNING, said, "plan to move to Istio as the only ingress (6.4.3)")
 
 
 def serving_with_istio(situation: Situation[Any]) -> Finding:

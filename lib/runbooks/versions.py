@@ -45,7 +45,9 @@ class Version:
 OLDEST_SERVERLESS = Version(1, 26)  # first with KnativeServing v1beta1, which the documented text uses
 NEWEST_KNOWN_SERVERLESS = Version(1, 38)
 OLDEST_MESH = Version(2, 0, 5)  # the page: "supported only with Service Mesh 2.0.5 and later"
+OLDEST_MESH_BESIDE_KOURIER = Version(1, 0)  # the page: "1.x and 2.x are both supported"
 NEWEST_KNOWN_MESH = Version(2, 6)
+BESIDE_KOURIER_UNTIL = Version(1, 31)  # whose documentation no longer holds the combination with Kourier
 
 
 @dataclass(frozen=True)

@@ -8,14 +8,13 @@ from runbooks.checks.check import Check, compared
 from runbooks.checks.sidecars import app_of, running
 from runbooks.cluster import Connection
 from runbooks.kinds import CONFIG_MAP, KNATIVE_SERVING, NAMESPACE, POD
-from runbooks.manifests import SERVING_NAMESPACE
+from runbooks.manifests import KOURIER_NAMESPACE, SERVING_NAMESPACE
 from runbooks.parameters import IntegrateServiceMesh, Parameters
 from runbooks.situation import Situation
 from runbooks.snapshot import Live, Read
 from runbooks.verdicts import Checked, Proof
 
 ISTIO_INGRESS_CLASS = "istio.ingress.networking.knative.dev"
-KOURIER_NAMESPACE = "knative-serving-ingress"
 
 
 def _sole_ingress(title: str, situation: Situation[IntegrateServiceMesh], _: Connection) -> Checked:

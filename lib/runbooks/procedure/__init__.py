@@ -11,6 +11,7 @@ from runbooks.procedure.create_ingress_certificates import CREATE_INGRESS_CERTIF
 from runbooks.procedure.enable_secret_filtering import ENABLE_SECRET_FILTERING
 from runbooks.procedure.enable_serving_metrics import ENABLE_SERVING_METRICS
 from runbooks.procedure.integrate_service_mesh import INTEGRATE_SERVICE_MESH
+from runbooks.procedure.integrate_with_kourier import INTEGRATE_WITH_KOURIER
 from runbooks.procedure.section import Section
 
 SECTIONS: dict[str, Section] = {
@@ -19,6 +20,7 @@ SECTIONS: dict[str, Section] = {
         CREATE_INGRESS_CERTIFICATES,
         INTEGRATE_SERVICE_MESH,
         ENABLE_SERVING_METRICS,
+        INTEGRATE_WITH_KOURIER,
         ENABLE_SECRET_FILTERING,
     )
 }

@@ -45,7 +45,7 @@ CREATE_INGRESS_CERTIFICATES = Section(
     heading_ja="着信外部トラフィックを暗号化する証明書の作成",
     changes="root and wildcard certificate in certificates_dir, and the TLS Secret of the ingress gateway",
     model=CreateIngressCertificates,
-    path="both",
+    path="istio",  # Kourier serves over the router's own certificate
     reads=lambda given: (
         Read(INGRESS_CONFIG, name="cluster"),
         Read(NAMESPACE),

@@ -21,27 +21,16 @@ from runbooks.kinds import (
     SERVICE,
     ObjectRef,
 )
-from runbooks.manifests import MEMBER_ROLL_NAME, SERVING_NAMESPACE
+from runbooks.manifests import SERVING_NAMESPACE
 from runbooks.parameters import IntegrateServiceMesh
 from runbooks.plan import Desired, SharedList
+from runbooks.procedure import membership
 from runbooks.procedure.section import Awaited, Basis, Erratum, Section, Step
 from runbooks.situation import Situation
 from runbooks.snapshot import Read
 from runbooks.versions import OPERATORS_NAMESPACE, SERVERLESS_NAMESPACE
 
-MEMBERS = SharedList(("spec", "members"))
 DEPLOYMENTS = SharedList(("spec", "deployments"), key="name")
-
-
-def _member_roll(situation: Situation[IntegrateServiceMesh]) -> tuple[Desired, ...]:
-    given = situation.parameters
-    return (Desired(manifests.member_roll(given.mesh_namespace, given.all_members), shared_lists=(MEMBERS,)),)
-
-
-def _member_roll_ready(situation: Situation[IntegrateServiceMesh]) -> tuple[Awaited, ...]:
-    given = situation.parameters
-    ref = ObjectRef(MEMBER_ROLL, given.mesh_namespace, MEMBER_ROLL_NAME)
-    return (Awaited(ref, lambda live: readiness.member_roll(live, given.all_members)),)
 
 
 def _gateways(situation: Situation[IntegrateServiceMesh]) -> tuple[Desired, ...]:
@@ -110,14 +99,11 @@ INTEGRATE_SERVICE_MESH = Section(
     steps=(
         Step(
             id="member-roll",
-            title="Add the namespaces to the mesh",
-            title_ja=(
-                "サービスメッシュと統合する必要のある namespace をメンバーとして "
-                "ServiceMeshMemberRoll オブジェクトに追加します。"
-            ),
+            title=membership.TITLE,
+            title_ja=membership.TITLE_JA,
             replaces=("oc apply -f member-roll.yaml",),
-            objects=_member_roll,
-            awaits=_member_roll_ready,
+            objects=membership.member_roll,
+            awaits=membership.member_roll_ready,
             checks=(MEMBERS_CONFIGURED,),
             rights=membership_rights,
         ),
@@ -159,13 +145,7 @@ INTEGRATE_SERVICE_MESH = Section(
         ),
     ),
     errata=(
-        Erratum(
-            said="the complete member roll is applied",
-            done="missing members are added one by one, and nothing is taken out",
-            reason="the list is replaced as a whole on apply: other teams' namespaces would fall out of the mesh",
-            versions="every version",
-            basis=Basis.STANDARD,
-        ),
+        membership.NOTHING_TAKEN_OUT,
         Erratum(
             said="the complete KnativeServing is applied",
             done="activator and autoscaler are added to spec.deployments, or get what their entries lack",
