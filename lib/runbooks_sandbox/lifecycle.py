@@ -154,15 +154,24 @@ def _launch(state: State, found: binaries.Binaries, console: Console) -> None:
             for line in launcher.stdout:
                 said = line.strip()
                 if said == READY:
-                    return
+                    break
                 if not said.startswith("failed "):
                     console.print(f"  {said}")
         except BaseException:
             _take_down(launcher, state)
             raise
+    if said == READY and _becomes_ready(state):
+        return
     if said.startswith("failed "):
         raise SandboxError(**json.loads(said.removeprefix("failed ")))
     raise SandboxError(f"starting sandbox {state.name}", _last_words(state), f"the logs are in {state.logs}")
+
+
+def _becomes_ready(state: State) -> bool:
+    """Whether the supervisor, which says so first, notes that it is ready; not where it ended at that moment."""
+    while state.phase() == STARTING:
+        time.sleep(0.01)
+    return state.phase() == READY
 
 
 def _take_down(launcher: subprocess.Popen[str], state: State) -> None:
@@ -188,10 +197,7 @@ def stop(state: State) -> tuple[bool, list[str]]:
 
 
 def _stop(state: State) -> tuple[bool, list[str]]:
-    was_running = state.phase() == READY
-    if was_running:
-        _end_supervisor(state)
-    return was_running, _clean_up(state)
+    return state.phase() == READY, _clean_up(state)
 
 
 def _end_supervisor(state: State) -> None:
@@ -214,9 +220,10 @@ def _end_supervisor(state: State) -> None:
 def _clean_up(state: State) -> list[str]:
     """End what an earlier run left behind; says what it did."""
     said = []
-    if state.phase() == STARTING:  # we hold the lock, so the start that it belonged to is gone
+    if phase := state.phase():  # we hold the lock, so the command that it belonged to is gone
         _end_supervisor(state)
-        said.append("an earlier start was killed before it was done: ended what it had begun")
+        if phase == STARTING:
+            said.append("an earlier start was killed before it was done: ended what it had begun")
     noted = state.processes()
     if noted and not any(process.alive() for process in noted.values()):
         said.append("an earlier run ended without a stop (a kill or a reboot): nothing of it runs any more")

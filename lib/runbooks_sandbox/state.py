@@ -22,7 +22,7 @@ INGRESSES = ("istio", "kourier")
 _NAME_LETTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-")
 _GATEWAY_PORTS = (8443, 8081)
 _LOCK_TIMEOUT_S = 30.0  # longer than a start takes that builds nothing
-STARTING, READY = "starting", "ready"
+STARTING, READY, ENDING = "starting", "ready", "ending"
 
 
 class SandboxError(Exception):
@@ -46,7 +46,11 @@ class SandboxError(Exception):
     def of(cls, attempted: str, error: OSError) -> SandboxError:
         """The system's refusal, in our words."""
         said = (error.strerror or str(error)) + (f": {error.filename}" if error.filename else "")
-        return cls(attempted, said, _REMEDIES.get(error.errno or 0, "mend that, then try again"))
+        return cls(
+            attempted,
+            said,
+            _REMEDIES.get(error.errno or 0, "mend that, or let XDG_STATE_HOME name another folder, then try again"),
+        )
 
 
 _REMEDIES = {

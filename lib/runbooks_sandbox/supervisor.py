@@ -33,7 +33,17 @@ from runbooks_sandbox.faults import SLOW, STUCK, acting
 from runbooks_sandbox.gateway import LOCAL_PORT, FilesGateway
 from runbooks_sandbox.serverless import serverless
 from runbooks_sandbox.service_mesh import service_mesh
-from runbooks_sandbox.state import READY, Process, SandboxError, Settings, State, Supervision, free_port, version
+from runbooks_sandbox.state import (
+    ENDING,
+    READY,
+    Process,
+    SandboxError,
+    Settings,
+    State,
+    Supervision,
+    free_port,
+    version,
+)
 from runbooks_sandbox.world import CONFIG_MAPS, CONTROL_PLANES, KNATIVE_SERVINGS, Loop, StandIn, World, garbage, is_true
 
 _LOG = logging.getLogger(__name__)
@@ -233,6 +243,8 @@ class Supervisor:
 
     def end(self) -> None:
         """Take all processes down, the ones that depend on others first."""
+        with contextlib.suppress(OSError):
+            self._supervision.note(ENDING)
         self._world.stopped.set()
         for name, patience_s in _PATIENCE_S.items():
             if name in self._processes:
@@ -284,8 +296,8 @@ def _supervise(state: State, paths: Mapping[str, str], supervision: Supervision)
         signal.signal(number, supervisor.stop)
     try:
         supervisor.start()
+        _say(READY)  # first: a start that is gone by now gets no sandbox
         supervision.note(READY)
-        _say(READY)
         supervisor.run()
     finally:
         supervisor.end()
