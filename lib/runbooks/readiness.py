@@ -121,22 +121,19 @@ def deployment(live: Live | None) -> State:
         return State(False, f"its rollout to generation {generation} has not begun")
     wanted = (live.get("spec") or {}).get("replicas", 1)
     updated, available = status.get("updatedReplicas", 0), status.get("availableReplicas", 0)
-    earlier = status.get("replicas", 0) - updated
     if updated < wanted:
-        return State(False, f"{updated} of {wanted} replicas are updated{_progress(live)}")
-    if earlier > 0:
-        return State(False, f"{earlier} replicas of an earlier template are still there")
-    return State(
-        available >= wanted, "" if available >= wanted else f"{available} of {wanted} are available{_progress(live)}"
-    )
+        return State(False, f"{updated} of {wanted} replicas are updated{_hindrance(live)}")
+    if earlier := status.get("replicas", 0) - updated:
+        return State(False, f"{earlier} of an earlier template are still there")
+    if available < wanted:
+        return State(False, f"{available} of {wanted} are available{_hindrance(live)}")
+    return State(True)
 
 
-def _progress(live: Live) -> str:
+def _hindrance(live: Live) -> str:
     """Why a rollout does not get on, in the words of its controller."""
-    reasons = [condition(live, name) for name in ("ReplicaFailure", "Progressing")]
-    said = [
-        entry.get("message", "")
-        for entry, bad in zip(reasons, ("True", "False"), strict=True)
-        if entry.get("status") == bad
-    ]
-    return f": {said[0]}" if said else ""
+    for name, bad in (("ReplicaFailure", "True"), ("Progressing", "False")):
+        entry = condition(live, name)
+        if entry.get("status") == bad:
+            return f": {entry.get('message', '')}"
+    return ""

@@ -227,7 +227,7 @@ def test_the_variable_is_read_from_the_controllers_container() -> None:
         ({}, State(True)),
         ({"observedGeneration": 1}, State(False, "its rollout to generation 2 has not begun")),
         ({"updatedReplicas": 1, "replicas": 3}, State(False, "1 of 2 replicas are updated")),
-        ({"replicas": 3}, State(False, "1 replicas of an earlier template are still there")),
+        ({"replicas": 3}, State(False, "1 of an earlier template are still there")),
         ({"availableReplicas": 1}, State(False, "1 of 2 are available")),
     ],
 )
