@@ -217,8 +217,14 @@ def change_dict(change: Change) -> dict[str, Any]:
 
 
 def _change_details(change: Change) -> list[str]:
-    lines = []
+    lines, added = [], Counter(item.path for item in change.fields if item.old is None)
+    for path, count in added.items():
+        if count > _BRIEF:  # a list that grows by many entries
+            entries = few(_value(item.new) for item in change.fields if item.path == path)
+            lines.append(f"{path}: {count:,} entries: {entries}")
     for item in change.fields:
+        if added[item.path] > _BRIEF:
+            continue
         by = ", ".join(f"{owner.manager} since {owner.since}" for owner in item.owners)
         lines.append(f"{item.path}: {_value(item.old)} → {_value(item.new)}" + (f"  (set by {by})" if by else ""))
     lines += [f"takes {path} over from {owner.manager} (since {owner.since})" for path, owner in change.takes_over]

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import concurrent.futures
+import datetime as dt
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
 import yaml
 
+from runbooks.kinds import NETWORK_POLICY
 from runbooks.parameters import check, read_file
 from runbooks.procedure import SECTIONS
+from runbooks.procedure.needed_rights import rights_to_read, rights_to_write
+from runbooks.rights import Right, roles
+from runbooks.situation import Situation
 from runbooks.step import Runbook, open_runbook
 from runbooks_sandbox import lifecycle
 from runbooks_sandbox.api import Object, Resource
@@ -410,10 +415,49 @@ def test_thirty_namespaces_in_one_run(fresh: KourierSandbox) -> None:
     assert {"create": 31, "unchanged": 2} == _operations(outcome)
     assert ["proven"] * 3 == [effect["proof"] for effect in outcome["checks"]]
     assert all("and 20 more" in effect["expected"] for effect in outcome["checks"])
+    assert outcome["requests"]["POST"] < 20  # rights alike are asked for in all namespaces at once
     since = fresh.audit_position()
     again = fresh.play(NUMBER, members=names)
     assert "no changes" == again["outcome"]
     assert [] == fresh.writes(since)
+
+
+@pytest.mark.parametrize("everywhere", [True, False], ids=["may list all policies", "may list those of its namespaces"])
+def test_apply_needs_just_the_rights_that_are_printed_for_it(fresh: KourierSandbox, everywhere: bool) -> None:
+    names = [f"team-{number:02}" for number in range(12)]
+    for name in names:
+        fresh.create_namespace(name)
+    kubeconfig = limited(fresh, names, everywhere=everywhere)
+    outcome = fresh.play(NUMBER, members=names, kubeconfig=kubeconfig)
+    assert "done and proven" == outcome["outcome"], outcome["reason"]
+    assert "system:serviceaccount:default:nightly" == outcome["target"]["user"]
+    assert names == fresh.policies()
+    again = fresh.play(NUMBER, "verify", members=names, kubeconfig=kubeconfig)
+    assert "as desired" == again["outcome"], again["reason"]
+
+
+def limited(sandbox: KourierSandbox, members: list[str], *, everywhere: bool) -> str:
+    """A kubeconfig with just the rights that are printed; or with lists of policies in the members alone."""
+    section, given = SECTIONS[NUMBER], check(SECTIONS[NUMBER].model, sandbox.parameters(NUMBER, members=members))
+    rights = {*rights_to_read(section, given), *rights_to_write(section, Situation(given, dt.datetime.now(dt.UTC)))}
+    if not everywhere:
+        rights.remove(all_policies := Right.on(NETWORK_POLICY, "list"))
+        rights |= {replace(all_policies, namespace=member) for member in members}
+    subject = {"kind": "ServiceAccount", "namespace": "default", "name": "nightly"}
+    sandbox.api.request("POST", "/api/v1/namespaces/default/serviceaccounts", {"metadata": {"name": "nightly"}})
+    for document in roles(rights, "nightly", subject):
+        namespace = document["metadata"].get("namespace")
+        where = f"/namespaces/{namespace}" if namespace else ""
+        path = f"/apis/rbac.authorization.k8s.io/v1{where}/{document['kind'].lower()}s"
+        sandbox.api.request("POST", path, document)
+    request = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"expirationSeconds": 3600}}
+    path = "/api/v1/namespaces/default/serviceaccounts/nightly/token"
+    token = sandbox.api.request("POST", path, request)["status"]["token"]
+    config = yaml.safe_load(sandbox.state.kubeconfig.read_text())
+    config["users"][0]["user"] = {"token": token}
+    target = sandbox.state.folder / "kubeconfig-nightly"
+    target.write_text(yaml.safe_dump(config))
+    return str(target)
 
 
 # --- where it is not the way -------------------------------------------------------------------------------------
