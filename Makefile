@@ -9,7 +9,7 @@ READY := $(VENV)/.ready
 RUNBOOKS := $(BIN)/runbooks
 PYTEST := $(BIN)/python -m pytest -q
 
-.PHONY: help run test test-fast unit lint lab bench soak lock clean
+.PHONY: help run test test-fast unit lint lab bench soak docs lock clean
 
 help:  ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -20,12 +20,15 @@ $(READY): requirements.lock pyproject.toml lib/runbooks_sandbox/pyproject.toml
 
 run: $(READY)  ## Play the runbooks against a real control plane on this machine
 	@$(RUNBOOKS) sandbox start
+	@$(RUNBOOKS) sandbox start --name kourier --ingress kourier
 	@echo
 	@$(RUNBOOKS) run all --parameters parameters/sandbox --mode apply --records records
 	@echo
+	@$(RUNBOOKS) run all --parameters parameters/sandbox-kourier --mode apply --records records
+	@echo
 	@echo "Open an executed notebook above, or all of them: make lab"
-	@echo "The sandbox stays up; see it:  $(RUNBOOKS) sandbox status"
-	@echo "                     stop it:  $(RUNBOOKS) sandbox stop"
+	@echo "The sandboxes stay up; see one:  $(RUNBOOKS) sandbox status [--name kourier]"
+	@echo "                  stop them:  $(RUNBOOKS) sandbox stop; $(RUNBOOKS) sandbox stop --name kourier"
 
 test: lint  ## All checks and tests
 	@$(BIN)/python tests/interpreters.py tests/unit
@@ -48,6 +51,10 @@ lab: $(READY)  ## JupyterLab on copies of the runbooks, in work/
 
 bench: $(READY)  ## Measure, and write docs/measurements.md
 	@$(BIN)/python tests/bench.py
+
+docs: $(READY)  ## Write the reference pages and the README's picture anew
+	@$(BIN)/python tests/reference.py
+	@$(BIN)/python tests/pictures.py
 
 soak: $(READY)  ## Long campaigns; run them before a release
 	@$(PYTEST) -m soak -o addopts= tests

@@ -41,6 +41,7 @@ from runbooks.render import manifests_of
 from runbooks.rights import roles
 from runbooks.run import Interrupted, Ran
 from runbooks.situation import Situation
+from runbooks.verdicts import Proof
 
 _APP = "serverless-mesh-runbooks"
 _STYLES = {0: "green", 1: "red", 2: "yellow"}
@@ -382,6 +383,9 @@ def _show_outcomes(found: Sequence[Ran], console: Console) -> None:
     for ran in found:
         outcome = f"[{_STYLES.get(ran.exit_code, 'red')}]{escape(ran.outcome):{width}}[/]"
         console.print(f"{ran.section}  {outcome}  {ran.seconds:5.1f} s  {escape(_short(ran.notebook))}")
+        proven = [check["title"] for check in ran.facts.get("checks", ()) if check["proof"] == Proof.PROVEN]
+        for title in proven:
+            console.print(f"       [dim]{'':{width}}[/][green]✓[/] {escape(title)}")
 
 
 def _short(path: Path | None) -> str:

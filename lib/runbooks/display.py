@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 from typing import Any
 
@@ -133,25 +133,37 @@ def finding_dict(finding: Finding) -> dict[str, str]:
         "said": finding.said,
         "remedy": finding.remedy,
         "see": finding.see,
+        "section": finding.section,
     }
 
 
 def preconditions(findings: Sequence[Finding]) -> View:
-    """Every precondition and how it came out."""
-    rows, html = [], []
-    for found in findings:
-        rows.append((f"{_SIGNS[found.verdict]} {found.verdict}", found.title, found.said))
-        if found.verdict is not Verdict.MET and found.remedy:
-            rows.append(("", "", _remedy(found).removeprefix(". ")))
-        remedy = f"<br>What to do: {escape(found.remedy)}" if rows[-1][0] == "" else ""
-        cells = (f"{_SIGNS[found.verdict]} {found.verdict}", found.title, found.said)
-        html.append([escape(cells[0]), escape(cells[1]), escape(cells[2]) + remedy])
+    """Every precondition and how it came out; one that several sections share stands there once, with all of them."""
+    rows, html, brief = [], [], []
+    for found, sections in _shared(findings):
+        verdict, asked = f"{_SIGNS[found.verdict]} {found.verdict}", ", ".join(sections)
+        remedy = "" if found.verdict is Verdict.MET else _remedy(found).removeprefix(". ")
+        rows.append((verdict, asked, found.title, found.said))
+        rows += [("", "", "", remedy)] if remedy else []
+        said = escape(found.said) + (f"<br>{escape(remedy)}" if remedy else "")
+        html.append((escape(verdict), escape(asked), escape(found.title), said))
+        if found.verdict not in (Verdict.MET, Verdict.COMES):
+            brief.append(f"{_SIGNS[found.verdict]} {found.title}: {found.said}{_remedy(found)}")
+    head = _tally(found.verdict for found, _ in _shared(findings))
     data = {"findings": [finding_dict(found) for found in findings]}
-    amiss = [found for found in findings if found.verdict is not Verdict.MET]
-    brief = [_tally(found.verdict for found in findings)]
-    brief += [f"{_SIGNS[found.verdict]} {found.title}: {found.said}{_remedy(found)}" for found in amiss]
-    page = _table_html(("", "precondition", "found"), html)
-    return View("preconditions", data, _table_text(rows), page, tuple(brief))
+    names = ("", "section", "precondition", "found")
+    columns = range(4) if any(found.section for found in findings) else (0, 2, 3)
+    text = _table_text([[row[column] for column in columns] for row in rows])
+    page = _table_html([names[column] for column in columns], [[row[column] for column in columns] for row in html])
+    return View("preconditions", data, text, page, (head, *brief))
+
+
+def _shared(findings: Iterable[Finding]) -> list[tuple[Finding, list[str]]]:
+    """Findings that are alike but for the section that asks, with those sections."""
+    found: dict[Finding, list[str]] = {}
+    for finding in findings:
+        found.setdefault(replace(finding, section=""), []).extend(filter(None, [finding.section]))
+    return list(found.items())
 
 
 def _remedy(found: Finding) -> str:

@@ -184,6 +184,18 @@ class Parameters(BaseModel):
         return tuple(self.members)
 
 
+class CheckPrerequisites(Parameters):
+    """What 6.4.1 takes besides."""
+
+    section: ClassVar[str] = "6.4.1"
+
+    custom_domains: list[DottedName] = Field(
+        [],
+        description="domains outside of the cluster's own that have to be mapped",
+        examples=[["www.example.org"]],
+    )
+
+
 class CreateIngressCertificates(Parameters):
     """What 6.4.2 takes besides."""
 

@@ -5,6 +5,7 @@ Each function looks at one thing and answers met, not met, a warning, or could n
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -14,6 +15,7 @@ from runbooks.errors import CertificateError
 from runbooks.issuance import Issuance, secret_pair
 from runbooks.kinds import (
     CLUSTER_SERVICE_VERSION,
+    CONFIG_MAP,
     CONTROL_PLANE,
     CONTROL_PLANE_V1,
     DOMAIN_MAPPING,
@@ -25,7 +27,12 @@ from runbooks.kinds import (
     Kind,
 )
 from runbooks.manifests import GATEWAY_SELECTOR, INGRESS_GATEWAY, LOCAL_GATEWAY, SERVING_NAMESPACE
-from runbooks.parameters import CreateIngressCertificates, EnableServingMetrics, IntegrateServiceMesh
+from runbooks.parameters import (
+    CheckPrerequisites,
+    CreateIngressCertificates,
+    EnableServingMetrics,
+    IntegrateServiceMesh,
+)
 from runbooks.situation import Situation
 from runbooks.snapshot import Live, Read
 from runbooks.verdicts import Finding, Verdict, few
@@ -237,6 +244,43 @@ def ingress_domain(situation: Situation[Any]) -> Finding:
             "leave ingress_domain empty; other domains take a DomainMapping with a certificate of its own",
         )
     return _met(title, f"*.{cluster}")
+
+
+def one_label_hosts(situation: Situation[Any]) -> Finding:
+    """Host names of Knative Services have one label below the domain; a wildcard certificate covers no more."""
+    title = "Host names have one label below the domain"
+    spec = [serving.get("spec") or {} for serving in situation.snapshot.objects(KNATIVE_SERVING, SERVING_NAMESPACE)]
+    given = [((one.get("config") or {}).get("network") or {}) for one in spec]
+    given.append((situation.snapshot.get(CONFIG_MAP, SERVING_NAMESPACE, "config-network") or {}).get("data") or {})
+    # the operator's own template is Name-Namespace.Domain; Knative reads both spellings of the key
+    templates = [data[key] for data in given for key in ("domain-template", "domainTemplate") if key in data]
+    for template in templates:
+        if "." in re.sub(r"{{.*?}}", "", template.rpartition(".{{")[0]):
+            said = f"the template {template} makes names of more labels, which *.{situation.domain} does not cover"
+            return _not_met(title, said, "set domain-template to {{.Name}}-{{.Namespace}}.{{.Domain}}")
+    return _met(title, templates[0] if templates else "the operator's default")
+
+
+def custom_domains(situation: Situation[CheckPrerequisites]) -> Finding:
+    """Domains besides the cluster's own are mapped, claimed, and have certificates (6.4.1, second prerequisite)."""
+    title = "Custom domains are mapped"
+    wanted = set(situation.parameters.custom_domains)
+    if situation.snapshot.not_served(DOMAIN_MAPPING):
+        remedy = "create a DomainMapping for each after 6.4.3"
+        said = "DomainMapping comes with Knative Serving"
+        return Finding(title, Verdict.COMES, said, remedy, "6.4.3") if wanted else _met(title, "none asked for")
+    if said := situation.snapshot.unreadable(DOMAIN_MAPPING):
+        return Finding(title, Verdict.UNKNOWN, said, "runbooks list --rbac prints the roles that are needed")
+    mappings = {live["metadata"]["name"]: live for live in situation.snapshot.objects(DOMAIN_MAPPING)}
+    faults = [f"there is no DomainMapping {name}" for name in sorted(wanted - mappings.keys())]
+    for name, live in sorted(mappings.items()):
+        state = readiness.conditions(live, "DomainClaimed", "CertificateProvisioned", "Ready")
+        if not state.done:
+            faults.append(f"DomainMapping {live['metadata']['namespace']}/{name}: {state.message}")
+    if faults:
+        remedy = "a mapping needs its ClusterDomainClaim and a certificate of its own (spec.tls.secretName)"
+        return _not_met(title, "; ".join(faults), remedy)
+    return _met(title, ", ".join(sorted(mappings)) or "none asked for, none there")
 
 
 def certificate_material(situation: Situation[CreateIngressCertificates]) -> Finding:

@@ -20,7 +20,6 @@ from runbooks.checks.check import Check
 from runbooks.cluster import Connection
 from runbooks.display import View
 from runbooks.errors import (
-    CertificateError,
     ChangedSincePlan,
     Conflict,
     Forbidden,
@@ -180,7 +179,9 @@ class Runbook:
         self._story = _Story()
         section, parameters = self._section, self._parameters
         denied: tuple[Right, ...] = ()
-        if parameters.mode != "verify":
+        if section.asks:
+            denied = self._denied(section.asks(self._situation))
+        elif parameters.mode != "verify":
             denied = self._denied(rights_to_write(section, self._situation))
         situation = Situation(
             parameters,
@@ -193,7 +194,9 @@ class Runbook:
         )
         if more := section.reads_besides(situation):
             situation = replace(situation, snapshot=situation.snapshot.plus(self._connection.survey(more)))
-        self._situation = replace(situation, prepared=_prepared(section, situation))
+        self._situation = replace(situation, prepared=section.prepared(situation))
+        if not section.steps:
+            self._story.plan = Plan(())
         self._story.findings = tuple(self._finding(need(self._situation)) for need in section.needs(parameters))
         return display.preconditions(self._story.findings)
 
@@ -604,14 +607,6 @@ def _together(errors: Sequence[RunbookError], count: int) -> RunbookError:
         return errors[0]
     said = few((error.lines()[0] for error in errors), "; ")
     return RunbookError(f"writing {count} objects, of which {len(errors)} failed", said, errors[0].remedy)
-
-
-def _prepared(section: Section, situation: Situation[Parameters]) -> Any:
-    """What the section makes in memory, or the reason why it cannot, which a precondition then reports."""
-    try:
-        return section.prepare(situation)
-    except CertificateError as error:
-        return error
 
 
 def _given_files(parameters: Parameters) -> dict[str, bytes]:

@@ -37,6 +37,7 @@ class Finding:
         said: what was found.
         remedy: what to do where it is not met.
         see: the section whose runbook fulfils it.
+        section: the section that asks for it, where that is not the runbook's own.
     """
 
     title: str
@@ -44,6 +45,7 @@ class Finding:
     said: str = ""
     remedy: str = ""
     see: str = ""
+    section: str = ""
 
 
 class Proof(StrEnum):

@@ -11,10 +11,14 @@ from typing import Any
 
 import pytest
 import yaml
+from tests.reference import PAGES
 
+from runbooks import display
 from runbooks.parameters import Parameters, cell_source, read_file
+from runbooks.plan import Operation
 from runbooks.procedure import SECTIONS
 from runbooks.procedure.section import Section
+from runbooks.verdicts import Proof, Verdict
 
 ROOT = Path(__file__).parents[2]
 CONDA_NAMES = {"kubernetes": "python-kubernetes", "build": "python-build"}
@@ -97,7 +101,7 @@ class TestNotebook:
 
     def test_has_the_cells_of_its_section_in_order(self, path: Path) -> None:
         section = section_of(path)
-        wanted = ["parameters", "connect", "preconditions", "desired", "plan"]
+        wanted = ["parameters", "connect", "preconditions", *(["desired", "plan"] if section.steps else [])]
         for step in section.steps:
             wanted.append(f"apply-{step.id}")
             wanted += [f"wait-{step.id}"] if step.awaits else []
@@ -137,3 +141,12 @@ class TestNotebook:
             assert f": {step.title}\n" in text
             for command in step.replaces:
                 assert " ".join(command.split()[:2]) in text, command
+
+
+def test_everything_that_is_shown_has_a_sign() -> None:
+    assert {*Verdict, *Proof, *Operation} == display._SIGNS.keys()
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_the_reference_pages_are_up_to_date(name: str) -> None:
+    assert PAGES[name]() == (ROOT / "docs" / name).read_text(), "make docs"

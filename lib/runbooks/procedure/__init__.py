@@ -7,6 +7,7 @@ behind, what the cluster must report before the next step, and the effects that 
 
 from __future__ import annotations
 
+from runbooks.procedure.check_prerequisites import check_prerequisites
 from runbooks.procedure.create_ingress_certificates import CREATE_INGRESS_CERTIFICATES
 from runbooks.procedure.enable_secret_filtering import ENABLE_SECRET_FILTERING
 from runbooks.procedure.enable_serving_metrics import ENABLE_SERVING_METRICS
@@ -14,15 +15,16 @@ from runbooks.procedure.integrate_service_mesh import INTEGRATE_SERVICE_MESH
 from runbooks.procedure.integrate_with_kourier import INTEGRATE_WITH_KOURIER
 from runbooks.procedure.section import Section
 
+_CHANGING = (
+    CREATE_INGRESS_CERTIFICATES,
+    INTEGRATE_SERVICE_MESH,
+    ENABLE_SERVING_METRICS,
+    INTEGRATE_WITH_KOURIER,
+    ENABLE_SECRET_FILTERING,
+)
+
 SECTIONS: dict[str, Section] = {
-    section.number: section
-    for section in (
-        CREATE_INGRESS_CERTIFICATES,
-        INTEGRATE_SERVICE_MESH,
-        ENABLE_SERVING_METRICS,
-        INTEGRATE_WITH_KOURIER,
-        ENABLE_SECRET_FILTERING,
-    )
+    section.number: section for section in (check_prerequisites(_CHANGING), *_CHANGING)
 }
 
 

@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Any, Literal
 
 from runbooks.checks.check import Check
+from runbooks.errors import CertificateError
 from runbooks.kinds import ObjectRef
 from runbooks.parameters import Parameters
 from runbooks.plan import Desired, DesiredFile, DesiredRestart
@@ -102,6 +103,7 @@ class Section:
         steps: in an order that works.
         errata: where it differs from the text, and why.
         files: the certificate files that it looks at.
+        asks: the rights that it asks the server about; by default those that its steps need, unless it only verifies.
         prepare: what it makes in memory before the plan.
         waiting: what must happen elsewhere, given what was prepared.
         inapplicable: why there is nothing to do on this cluster; empty where there is.
@@ -122,12 +124,20 @@ class Section:
     steps: tuple[Step, ...]
     errata: tuple[Erratum, ...] = ()
     files: tuple[str, ...] = ()
+    asks: Callable[[Situation[Any]], tuple[Right, ...]] | None = None
     prepare: Callable[[Situation[Any]], Any] = lambda _: None
     waiting: Callable[[Situation[Any]], str] = lambda _: ""
     inapplicable: Callable[[Situation[Any]], str] = lambda _: ""
     reads_besides: Callable[[Situation[Any]], tuple[Read, ...]] = lambda _: ()
     rights: Callable[[Any], tuple[Right, ...]] = lambda _: ()
     remark: Callable[[Situation[Any]], str] = lambda _: ""
+
+    def prepared(self, situation: Situation[Any]) -> Any:
+        """What the section makes in memory, or the reason why it cannot, which a precondition then reports."""
+        try:
+            return self.prepare(situation)
+        except CertificateError as error:
+            return error
 
     @property
     def field_manager(self) -> str:

@@ -1,0 +1,71 @@
+"""Write the reference pages that are made from the code: ``python tests/reference.py``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from runbooks.parameters import Parameters, example, wanted
+from runbooks.procedure import SECTIONS
+
+DOCS = Path(__file__).parents[1] / "docs"
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.replace("|", "\\|").split())
+
+
+def steps() -> str:
+    """Documented step, the cells that carry it out, and the checks that prove it."""
+    lines = ["# From the documented step to its proof", "", "Made from `runbooks.procedure` by `make docs`.", ""]
+    for section in SECTIONS.values():
+        lines += [f"## {section.number} {section.title}", "", f"{section.heading_ja}. Changes: {section.changes}.", ""]
+        if section.steps:
+            lines += ["| documented step | cells | replaces | proven by |", "|---|---|---|---|"]
+        for step in section.steps:
+            verbs = ["apply", *(["wait"] if step.awaits else []), *(["prove"] if step.checks else [])]
+            cells = ", ".join(f"`{verb}-{step.id}`" for verb in verbs)
+            commands = "<br>".join(f"`{_cell(command)}`" for command in step.replaces)
+            checks = "<br>".join(check.title for check in step.checks) or "the next step's proofs"
+            lines.append(f"| {step.title}<br>{_cell(step.title_ja)} | {cells} | {commands} | {checks} |")
+        if section.errata:
+            lines += ["", "Where the page is wrong, stale or contradicts itself:", ""]
+        for item in section.errata:
+            lines.append(
+                f"- The page: {item.said}. Here: {item.done}, because {item.reason} ({item.versions}; {item.basis})."
+            )
+        lines.append("")
+    return "\n".join(lines)
+
+
+def parameters() -> str:
+    """Every parameter with its type, default and meaning."""
+    lines = [
+        "# Parameters",
+        "",
+        "Made from `runbooks.parameters` by `make docs`. `runbooks list SECTION` prints the same.",
+        "",
+    ]
+    lines += ["## Shared by all runbooks (`cluster.yaml`)", "", *_table(Parameters, ())]
+    for section in SECTIONS.values():
+        own = _table(section.model, Parameters.model_fields)
+        if len(own) > 2:
+            lines += ["", f"## {section.number} (`{section.stem}.yaml`)", "", *own]
+    return "\n".join([*lines, ""])
+
+
+def _table(model: type[Parameters], without: object) -> list[str]:
+    lines = ["| parameter | wanted | default | meaning | example |", "|---|---|---|---|---|"]
+    for name, field in model.model_fields.items():
+        if name not in without:  # type: ignore[operator]
+            default = "" if field.default in ("", []) else f"`{field.default}`"
+            lines.append(
+                f"| `{name}` | {wanted(field)} | {default} | {_cell(field.description or '')} | `{example(field)}` |"
+            )
+    return lines
+
+
+PAGES = {"steps.md": steps, "parameters.md": parameters}
+
+if __name__ == "__main__":
+    for name, page in PAGES.items():
+        (DOCS / name).write_text(page())
