@@ -33,6 +33,7 @@ from runbooks.parameters import (
     EnableServingMetrics,
     IntegrateServiceMesh,
 )
+from runbooks.rights import in_words
 from runbooks.situation import Situation
 from runbooks.snapshot import Live, Read
 from runbooks.verdicts import Finding, Verdict, few
@@ -78,7 +79,7 @@ def account_rights(situation: Situation[Any]) -> Finding:
     title = "The account has the rights that are needed"
     if not situation.denied:
         return _met(title, "every right asked for is granted")
-    said = "missing: " + few((str(right) for right in situation.denied), "; ")
+    said = "missing: " + "; ".join(in_words(situation.denied))
     remedy = "runbooks list --rbac prints the roles to grant"
     if situation.parameters.mode == "apply":
         return _not_met(title, said, remedy)
@@ -201,6 +202,8 @@ def mutual_tls_on(plane: Live) -> bool:
 def mutual_tls(situation: Situation[Any]) -> Finding:
     """The mTLS setting as the control plane has it; only ``mtls: required`` insists on it."""
     title = "mTLS of the data plane"
+    if unreadable := _unreadable(title, situation, _control_plane_kind(situation)):
+        return unreadable
     planes = control_planes(situation)
     switched_on = bool(planes) and mutual_tls_on(planes[0])
     if switched_on or situation.parameters.mtls == "any":

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from runbooks.kinds import Kind
+
+_MANY = 10
 
 
 @dataclass(frozen=True, order=True)
@@ -37,6 +39,18 @@ class Right:
         resource = f"{self.resource}.{self.group}" if self.group else self.resource
         where = f" in namespace {self.namespace}" if self.namespace else ""
         return f"{self.verb} {resource}{f' {self.name}' if self.name else ''}{where}"
+
+
+def in_words(rights: Iterable[Right]) -> tuple[str, ...]:
+    """The rights, one by one; one that is needed in more than ten namespaces once, with their number."""
+    alike: dict[Right, list[Right]] = {}
+    for right in rights:
+        alike.setdefault(replace(right, namespace=""), []).append(right)
+    found: list[str] = []
+    for everywhere, single in alike.items():
+        many = len(single) > _MANY
+        found += [f"{everywhere} in {len(single):,} namespaces"] if many else map(str, single)
+    return tuple(found)
 
 
 def roles(rights: Iterable[Right], name: str, subject: dict[str, str]) -> list[dict[str, Any]]:

@@ -262,6 +262,23 @@ def test_mutual_tls_beside_kourier_is_a_warning(
     assert verdict is judged(preconditions.mutual_tls_beside_kourier(situation))[0]
 
 
+def test_a_right_that_is_missing_in_many_namespaces_is_named_once(situate: Situate) -> None:
+    members = names(1000)
+    rights = rights_to_write(SECTIONS[NUMBER], situate(NUMBER, members=members))
+    found = preconditions.account_rights(situate(NUMBER, denied=rights, members=members, mode="apply"))
+    assert Verdict.NOT_MET is found.verdict
+    assert "update pods in 1,000 namespaces; " in found.said
+    assert f"create networkpolicies.networking.k8s.io {POLICY} in 1,000 namespaces" in found.said
+    assert "patch namespaces knative-serving-ingress" in found.said
+    assert len(found.said) < 1000
+
+
+@pytest.mark.parametrize("error", [FORBIDDEN, ABSENT], ids=["forbidden", "absent"])
+def test_mutual_tls_that_cannot_be_read_is_not_off(error: ServerRefused, situate: Situate) -> None:
+    situation = situate(NUMBER, refused={CONTROL_PLANE: error, CONTROL_PLANE_V1: error})
+    assert judged(preconditions.mutual_tls_beside_kourier(situation))[0] in (Verdict.UNKNOWN, Verdict.NOT_MET)
+
+
 def test_of_many_missing_namespaces_ten_are_named(situate: Situate) -> None:
     found = preconditions.member_namespaces(situate(NUMBER, {NAMESPACE: []}, members=names(1000)))
     assert Verdict.NOT_MET is found.verdict

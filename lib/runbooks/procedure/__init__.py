@@ -23,9 +23,7 @@ _CHANGING = (
     ENABLE_SECRET_FILTERING,
 )
 
-SECTIONS: dict[str, Section] = {
-    section.number: section for section in (check_prerequisites(_CHANGING), *_CHANGING)
-}
+SECTIONS: dict[str, Section] = {section.number: section for section in (check_prerequisites(_CHANGING), *_CHANGING)}
 
 
 def section_of(name: str) -> Section | None:
