@@ -332,6 +332,13 @@ def test_an_unlabelled_secret_stops_the_run_until_it_is_labelled(mapped: Sandbox
     assert "done and proven" == applied["outcome"], applied["reason"]
 
 
+def test_6_4_1_finds_the_unlabelled_secret_too(mapped: Sandbox) -> None:
+    outcome = mapped.play("6.4.1", "verify")
+    found = [finding for finding in outcome["preconditions"] if "is hidden" in finding["title"]]
+    assert ["not met"] == [finding["verdict"] for finding in found]
+    assert "Secret boutique/own-cert" in found[0]["said"]
+
+
 def test_a_secret_that_several_hosts_share_and_one_that_is_missing_are_warnings(mapped: Sandbox) -> None:
     mapped.patch(SECRETS, "boutique", "own-cert", {"metadata": {"labels": {LABEL: ""}}})
     make_mapping(mapped, "boutique", "shop.example.com", "own-cert")
