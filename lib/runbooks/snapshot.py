@@ -61,7 +61,8 @@ class Snapshot:
     def _by_name(self) -> Mapping[Kind, Mapping[tuple[str, str], Live]]:
         """Every object by its namespace and name: a section may look up thousands."""
         found: dict[Kind, dict[tuple[str, str], Live]] = {}
-        for read, objects in self.found.items():
+        # what was read whole counts before a look at the same object's metadata
+        for read, objects in sorted(self.found.items(), key=lambda item: not item[0].metadata_only):
             of_kind = found.setdefault(read.kind, {})
             for live in objects:
                 of_kind[live["metadata"].get("namespace", ""), live["metadata"]["name"]] = live
