@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import base64
 import concurrent.futures
+import datetime as dt
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import yaml
 
+from runbooks import certificates
 from runbooks.parameters import IntegrateServiceMesh, check
 from runbooks.procedure import SECTIONS
 from runbooks.procedure.needed_rights import rights_to_read
@@ -16,6 +19,7 @@ from runbooks.rights import roles
 from runbooks_sandbox import lifecycle
 from runbooks_sandbox.api import ApiError
 from runbooks_sandbox.world import (
+    CONTROL_PLANES,
     GATEWAYS,
     KNATIVE_SERVICES,
     KNATIVE_SERVINGS,
@@ -24,6 +28,7 @@ from runbooks_sandbox.world import (
     SECRETS,
     SERVICES,
     WATCHED,
+    is_true,
 )
 from tests.conftest import Sandbox
 
@@ -55,11 +60,13 @@ class TestASecondRun:
         assert [] == integrated.writes(since)
 
     @pytest.mark.parametrize("number", BOTH)
-    def test_lists_each_kind_at_most_once_for_each_namespace(self, integrated: Sandbox, number: str) -> None:
+    def test_costs_reads_only_and_one_list_for_each_read(self, integrated: Sandbox, number: str) -> None:
         requests = integrated.play(number)["requests"]
         reads = SECTIONS[number].all_reads(check(SECTIONS[number].model, integrated.parameters(number)))
+        assert len({(read.kind, read.namespace, read.labels, read.name) for read in reads}) == len(reads)
         identity = 3  # version, cluster id, and how a sandbox describes itself
         assert requests["GET"] == len(reads) + identity
+        assert {"GET", "POST", "CONNECT"} >= requests.keys()  # POST: access reviews
 
     @pytest.mark.parametrize("mode", ["plan", "verify"])
     def test_in_a_mode_that_reads_moves_nothing(self, integrated: Sandbox, mode: str) -> None:
@@ -169,12 +176,41 @@ def test_drift_says_who_changed_it_and_since_when(integrated: Sandbox) -> None:
     assert "done and proven" == taken["outcome"], taken["reason"]
 
 
-def test_a_certificate_that_somebody_replaced_is_drift_of_6_4_2(integrated: Sandbox) -> None:
-    secret = integrated.get(SECRETS, "istio-system", "wildcard-certs")["data"]
-    integrated.patch(SECRETS, "istio-system", "wildcard-certs", {"data": {"tls.crt": secret["tls.key"]}})
-    assert 2 == integrated.play("6.4.2", "verify")["exit_code"]
+def _certificate_replaced(sandbox: Sandbox) -> None:
+    secret = sandbox.get(SECRETS, "istio-system", "wildcard-certs")["data"]
+    sandbox.patch(SECRETS, "istio-system", "wildcard-certs", {"data": {"tls.crt": secret["tls.key"]}})
+
+
+def _secret_gone(sandbox: Sandbox) -> None:
+    sandbox.api.delete(SECRETS, "istio-system", "wildcard-certs")
+
+
+def _another_pair(sandbox: Sandbox) -> None:
+    """A good pair of a root that no client knows."""
+    rules = certificates.Rules("*.apps.openshift.example.com", organization="Somebody")
+    root_key, key, now = certificates.new_key(), certificates.new_key(), dt.datetime.now(dt.UTC)
+    root = certificates.Pair(certificates.create_root(rules, root_key, now), root_key)
+    leaf = certificates.sign_request(rules, certificates.create_request(rules, key), root, now)
+    data = {"tls.crt": base64.b64encode(leaf).decode(), "tls.key": base64.b64encode(key).decode()}
+    sandbox.patch(SECRETS, "istio-system", "wildcard-certs", {"data": data})
+
+
+@pytest.mark.parametrize("drift", [_certificate_replaced, _secret_gone, _another_pair])
+def test_drift_of_the_certificate_is_found_and_repaired(integrated: Sandbox, drift: Callable[[Sandbox], None]) -> None:
+    drift(integrated)
+    found = integrated.play("6.4.2", "verify")
+    assert ("drift", 2) == (found["outcome"], found["exit_code"]), found["reason"]
     assert "done and proven" == integrated.play("6.4.2")["outcome"]
     assert 0 == integrated.play("6.4.3", "verify")["exit_code"]
+
+
+def test_a_key_that_others_may_read_is_drift(integrated: Sandbox) -> None:
+    key = integrated.state.certificates / "root.key"
+    key.chmod(0o644)
+    found = integrated.play("6.4.2", "verify")
+    key.chmod(0o600)
+    assert 2 == found["exit_code"]
+    assert "root.key has the mode 0644" in found["reason"]
 
 
 # --- others ------------------------------------------------------------------------------------------------------
@@ -202,6 +238,36 @@ def test_what_other_teams_have_put_there_survives(sandbox: Sandbox) -> None:
     assert deployments == after["spec"]["deployments"]
     assert spec["config"] == after["spec"]["config"]
     assert annotations.items() <= after["metadata"]["annotations"].items()
+
+
+ORDERS = (("6.4.4", "6.4.6", "6.4.3"), ("6.4.6", "6.4.3", "6.4.4"), ("6.4.3", "6.4.4", "6.4.6", "6.4.2", "6.4.3"))
+
+
+def test_what_others_have_survives_every_section_in_every_order(integrated: Sandbox) -> None:
+    integrated.create_namespace("survivors")
+    theirs = {"labels": {"team": "x"}, "annotations": {"team": "x"}}
+    roll = integrated.get(MEMBER_ROLLS, "istio-system", "default")["spec"]["members"]
+    integrated.patch(MEMBER_ROLLS, "istio-system", "default", {"spec": {"members": [*roll, "survivors"]}}, "team-x")
+    ports: Any = {"proxy": {"networking": {"trafficControl": {"inbound": {"excludedPorts": [8022]}}}}}
+    integrated.patch(CONTROL_PLANES, "istio-system", "basic", {"metadata": theirs, "spec": ports}, "team-x")
+    integrated.eventually(lambda: is_true(integrated.get(CONTROL_PLANES, "istio-system", "basic"), "Ready"))
+    entries = integrated.get(KNATIVE_SERVINGS, SERVING, SERVING)["spec"]["deployments"]
+    spec = {"deployments": [*entries, {"name": "webhook", "annotations": {"team": "x"}}]}
+    integrated.patch(KNATIVE_SERVINGS, SERVING, SERVING, {"metadata": theirs, "spec": spec}, "team-x")
+    for order in ORDERS:
+        outcomes = [(number, integrated.play(number)) for number in order]
+        assert [] == [(number, one["reason"]) for number, one in outcomes if one["exit_code"]]
+        assert "survivors" in integrated.get(MEMBER_ROLLS, "istio-system", "default")["spec"]["members"]
+        plane = integrated.get(CONTROL_PLANES, "istio-system", "basic")
+        inbound = plane["spec"]["proxy"]["networking"]["trafficControl"]["inbound"]["excludedPorts"]
+        assert [8022, 8444] == inbound
+        serving = integrated.get(KNATIVE_SERVINGS, SERVING, SERVING)
+        assert spec["deployments"] == serving["spec"]["deployments"]
+        for live in (plane, serving):
+            assert theirs["labels"].items() <= live["metadata"]["labels"].items()
+            assert theirs["annotations"].items() <= live["metadata"]["annotations"].items()
+        assert {"metrics.backend-destination": "prometheus"} == serving["spec"]["config"]["observability"]
+        assert "serverless.openshift.io/enable-secret-informer-filtering" in serving["metadata"]["annotations"]
 
 
 def test_two_runs_at_once_that_add_different_members_lose_none(sandbox: Sandbox) -> None:

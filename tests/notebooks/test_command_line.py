@@ -7,14 +7,19 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import nbformat
 import psutil
 import pytest
+import yaml
 
 from runbooks.display import MIME
+from runbooks.kinds import kind_of
+from runbooks.procedure import path_of
+from runbooks_sandbox import lifecycle
 from runbooks_sandbox.world import GATEWAYS
 from tests.conftest import ROOT, Sandbox
 
@@ -72,11 +77,11 @@ def test_the_whole_istio_path_as_a_person_runs_it(sandbox: Sandbox) -> None:
 
     applied = run(sandbox, "all", "--mode", "apply")
     assert 0 == applied.returncode, applied.stdout + applied.stderr
-    assert 2 == applied.stdout.count("done and proven: ")
+    assert 4 == applied.stdout.count("done and proven: ")
     assert "\x1b" not in applied.stdout, "colours only on a terminal"
     latest = [path for path in records(sandbox) if "-apply-" in path.parent.name]
-    assert ["6.4.2-create-ingress-certificates", "6.4.3-integrate-service-mesh"] == [path.stem for path in latest]
-    proofs = structured(latest[1])["prove-knative-service"]["checks"]
+    assert [section.stem for section in path_of("istio")] == [path.stem for path in latest]
+    proofs = structured(latest[2])["prove-knative-service"]["checks"]
     assert {"proven"} == {check["proof"] for check in proofs}
     answer = next(check for check in proofs if check["title"] == "The application answers over HTTPS")
     assert "Hello Openshift!" in answer["observed"]
@@ -84,7 +89,7 @@ def test_the_whole_istio_path_as_a_person_runs_it(sandbox: Sandbox) -> None:
     since = sandbox.audit_position()
     again = run(sandbox, "all", "--mode", "apply", "--json")
     assert 0 == again.returncode, again.stderr
-    assert ["no changes"] * 2 == [ran["outcome"] for ran in json.loads(again.stdout)["runs"]]
+    assert ["no changes"] * 5 == [ran["outcome"] for ran in json.loads(again.stdout)["runs"]]
     assert [] == sandbox.writes(since)
     assert 0 == run(sandbox, "all").returncode
     assert 0 == run(sandbox, "all", "--mode", "verify").returncode
@@ -175,12 +180,14 @@ class TestExitCodes:
         assert "Traceback" not in failed.stdout + failed.stderr
 
     def test_in_apply_the_first_failure_ends_the_call(self, integrated: Sandbox) -> None:
-        ran = run(integrated, "all", "--mode", "apply", "--json", "-p", "ingress_domain", "apps.example.org")
+        wrong = ("-p", "ingress_domain", "apps.example.org")
+        ran = run(integrated, "6.4.2", "6.4.3", "--mode", "apply", "--json", *wrong)
         assert 1 == ran.returncode
         assert ["blocked", "not run"] == [one["outcome"] for one in json.loads(ran.stdout)["runs"]]
 
     def test_verify_goes_on_after_a_failure(self, integrated: Sandbox) -> None:
-        ran = run(integrated, "all", "--mode", "verify", "--json", "-p", "ingress_domain", "apps.example.org")
+        wrong = ("-p", "ingress_domain", "apps.example.org")
+        ran = run(integrated, "6.4.2", "6.4.3", "--mode", "verify", "--json", *wrong)
         assert 1 == ran.returncode
         assert ["blocked", "blocked"] == [one["outcome"] for one in json.loads(ran.stdout)["runs"]]
 
@@ -209,6 +216,46 @@ class TestExitCodes:
             assert time.monotonic() - began < 5
             _, alive = psutil.wait_procs(kernels, timeout=3)
             assert [] == alive
+
+
+def test_the_kourier_path_as_a_person_runs_it(new_sandbox: Callable[..., Sandbox]) -> None:
+    kourier = new_sandbox(ingress="kourier")
+    environment = ("--parameters", ROOT / "parameters" / "sandbox-kourier", "--json")
+    environment += ("--records", kourier.state.folder / "records")
+    outcomes = []
+    for mode in ("plan", "apply", "apply", "verify"):
+        ran = command(kourier, "runbooks", "run", "all", "--mode", mode, *environment)
+        outcomes.append([one["outcome"] for one in json.loads(ran.stdout)["runs"]])
+    assert ["no changes", "changes pending"] == outcomes[0]
+    assert ["no changes", "done and proven"] == outcomes[1]
+    assert ["no changes", "no changes"] == outcomes[2]
+    assert ["as desired", "as desired"] == outcomes[3]
+    refused = command(kourier, "runbooks", "run", "6.4.3", *environment)
+    assert 1 == refused.returncode
+    assert "ingress: kourier" in json.loads(refused.stdout)["runs"][0]["reason"]
+    lifecycle.stop(kourier.state)
+
+
+class TestRender:
+    def test_gives_what_the_server_accepts_and_no_secret(self, integrated: Sandbox) -> None:
+        rendered = command(integrated, "runbooks", "render", "all", "--parameters", ENVIRONMENT)
+        assert 0 == rendered.returncode, rendered.stderr
+        documents = [document for document in yaml.safe_load_all(rendered.stdout) if document]
+        assert ["Secret", "ServiceMeshMemberRoll", "Gateway", "Gateway"] == [one["kind"] for one in documents[:4]]
+        assert "data" not in documents[0]
+        assert "take none of the others out" in rendered.stdout
+        for document in documents[1:]:
+            kind = kind_of(document)
+            path = kind.path(document["metadata"]["namespace"], document["metadata"]["name"])
+            query = {"fieldManager": "gitops", "force": "true", "dryRun": "All", "fieldValidation": "Strict"}
+            integrated.api.request("PATCH", path, document, query=query, content_type="application/apply-patch+yaml")
+
+    def test_asks_no_cluster(self, integrated: Sandbox) -> None:
+        since = integrated.audit_position()
+        rendered = command(integrated, "runbooks", "render", "6.4.5", "--parameters", ROOT / "parameters" / "example")
+        assert 0 == rendered.returncode, rendered.stderr
+        assert "kind: NetworkPolicy" in rendered.stdout
+        assert since == integrated.audit_position()
 
 
 class TestList:

@@ -9,21 +9,27 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from runbooks import certificates
-from runbooks.certificates import Pair, Rules
+from runbooks.certificates import Pair, Rules, new_key
 from runbooks.kinds import CLUSTER_SERVICE_VERSION, INGRESS_CONFIG, SECRET, Kind
-from runbooks.parameters import PARAMETERS, check
+from runbooks.parameters import check
+from runbooks.procedure import SECTIONS
 from runbooks.situation import Situation
 from runbooks.snapshot import Live, Read, Snapshot
 
 WILDCARD = "*.apps.openshift.example.com"
 
+# a machine that is busy with something else is no finding
+settings.register_profile("unhurried", deadline=None)
+settings.load_profile("unhurried")
+
 
 @functools.cache
 def _key(name: str) -> bytes:
     """One key for each name and session: an RSA key costs up to a quarter of a second."""
-    return certificates.new_key()
+    return new_key()
 
 
 @pytest.fixture(scope="session")
@@ -135,7 +141,7 @@ def situate(now: dt.datetime, ingress_config: Live, csv: Callable[..., Live]) ->
         )
         given = {"context": "admin@prod-a", "certificates_dir": "/certificates", **parameters}
         return Situation(
-            check(PARAMETERS[section], given),
+            check(SECTIONS[section].model, given),
             now,
             snapshot,
             files or {},

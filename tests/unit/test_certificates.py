@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from hypothesis import given
@@ -46,7 +46,7 @@ needs_openssl = pytest.mark.skipif(shutil.which("openssl") is None, reason="no o
 
 def openssl(*arguments: str, folder: Path) -> str:
     done = subprocess.run(["openssl", *arguments], cwd=folder, capture_output=True, text=True, timeout=20)
-    assert done.returncode == 0, done.stderr
+    assert 0 == done.returncode, done.stderr
     return done.stdout
 
 
@@ -109,15 +109,15 @@ def test_a_root_is_a_self_signed_authority_with_the_documented_subject(
 ) -> None:
     certificate = parsed(root.chain)
     identifier = x509.SubjectKeyIdentifier.from_public_key(certificate.public_key())
-    assert extensions(certificate) == {
+    assert {
         "BasicConstraints": (True, x509.BasicConstraints(ca=True, path_length=None)),
         "KeyUsage": (True, key_usage("key_cert_sign", "crl_sign")),
         "SubjectKeyIdentifier": (False, identifier),
         "AuthorityKeyIdentifier": (False, x509.AuthorityKeyIdentifier(identifier.digest, None, None)),
-    }
-    assert certificate.subject.rfc4514_string({NameOID.COMMON_NAME: "CN"}) == "CN=example.com,O=Example Inc."
+    } == extensions(certificate)
+    assert "CN=example.com,O=Example Inc." == certificate.subject.rfc4514_string({NameOID.COMMON_NAME: "CN"})
     assert isinstance(certificate.signature_hash_algorithm, hashes.SHA256)
-    assert certificate.not_valid_after_utc == now + 365 * DAY
+    assert now + 365 * DAY == certificate.not_valid_after_utc
     assert now - DAY < certificate.not_valid_before_utc < now
     certificate.verify_directly_issued_by(certificate)
 
@@ -127,15 +127,15 @@ def test_a_leaf_is_a_server_certificate_for_the_wildcard_in_its_alternative_name
 ) -> None:
     certificate, issuer = parsed(leaf.chain), parsed(root.chain)
     issuer_identifier = x509.SubjectKeyIdentifier.from_public_key(issuer.public_key())
-    assert extensions(certificate) == {
+    assert {
         "BasicConstraints": (True, x509.BasicConstraints(ca=False, path_length=None)),
         "KeyUsage": (True, key_usage("digital_signature", "key_encipherment")),
         "ExtendedKeyUsage": (False, x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH])),
         "SubjectAlternativeName": (False, x509.SubjectAlternativeName([x509.DNSName(WILDCARD)])),
         "SubjectKeyIdentifier": (False, x509.SubjectKeyIdentifier.from_public_key(certificate.public_key())),
         "AuthorityKeyIdentifier": (False, x509.AuthorityKeyIdentifier(issuer_identifier.digest, None, None)),
-    }
-    assert certificate.subject.rfc4514_string() == f"O=Example Inc.,CN={WILDCARD}"
+    } == extensions(certificate)
+    assert f"O=Example Inc.,CN={WILDCARD}" == certificate.subject.rfc4514_string()
     assert isinstance(certificate.signature_hash_algorithm, hashes.SHA256)
     assert certificate.not_valid_before_utc < now
     certificate.verify_directly_issued_by(issuer)
@@ -143,7 +143,7 @@ def test_a_leaf_is_a_server_certificate_for_the_wildcard_in_its_alternative_name
 
 def test_serial_numbers_are_random_and_fit_rfc_5280(root: Pair, make_leaf: MakeLeaf) -> None:
     serials = {parsed(make_leaf(root).chain).serial_number for _ in range(3)}
-    assert len(serials) == 3
+    assert 3 == len(serials)
     assert all(0 < serial < 1 << 159 for serial in serials)
 
 
@@ -151,16 +151,16 @@ def test_a_new_key_is_an_rsa_key_of_2048_bits_in_clear() -> None:
     pem = certificates.new_key()
     key = serialization.load_pem_private_key(pem, password=None)
     assert isinstance(key, rsa.RSAPrivateKey)
-    assert (pem.splitlines()[0], key.key_size) == (b"-----BEGIN PRIVATE KEY-----", 2048)
+    assert (b"-----BEGIN PRIVATE KEY-----", 2048) == (pem.splitlines()[0], key.key_size)
 
 
 @pytest.mark.parametrize("strict", [False, True])
 def test_clients_accept_the_leaf_with_its_root(root: Pair, leaf: Pair, tmp_path: Path, strict: bool) -> None:
-    assert handshake(leaf, root.chain, HOST, strict=strict, folder=tmp_path) == WILDCARD
+    assert WILDCARD == handshake(leaf, root.chain, HOST, strict=strict, folder=tmp_path)
 
 
 def test_a_client_with_two_roots_accepts_the_leaf(root: Pair, other_root: Pair, leaf: Pair, tmp_path: Path) -> None:
-    assert handshake(leaf, other_root.chain + root.chain, HOST, strict=True, folder=tmp_path) == WILDCARD
+    assert WILDCARD == handshake(leaf, other_root.chain + root.chain, HOST, strict=True, folder=tmp_path)
 
 
 def test_a_client_with_another_root_refuses_the_leaf(other_root: Pair, leaf: Pair, tmp_path: Path) -> None:
@@ -176,7 +176,7 @@ def test_elliptic_curve_keys_of_root_and_leaf_are_used(now: dt.datetime, rules: 
     root = Pair(certificates.create_root(rules, root_key, now), root_key)
     request = certificates.create_request(rules, leaf_key)
     leaf = Pair(certificates.sign_request(rules, request, root, now), leaf_key)
-    assert handshake(leaf, root.chain, HOST, strict=True, folder=tmp_path) == WILDCARD
+    assert WILDCARD == handshake(leaf, root.chain, HOST, strict=True, folder=tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -192,9 +192,9 @@ def test_a_name_too_long_for_the_common_name_is_left_out_of_it(
 ) -> None:
     root = make_root(rules=long)
     leaf = make_leaf(root, rules=long)
-    assert tuple(certificates.describe(parsed(pair.chain)).subject for pair in (root, leaf)) == subjects
+    assert subjects == tuple(certificates.describe(parsed(pair.chain)).subject for pair in (root, leaf))
     host = long.wildcard.replace("*", "hello")
-    assert handshake(leaf, root.chain, host, strict=True, folder=tmp_path) == long.wildcard
+    assert long.wildcard == handshake(leaf, root.chain, host, strict=True, folder=tmp_path)
 
 
 EC_KEY = pem_of(ec.generate_private_key(ec.SECP256R1()))
@@ -208,7 +208,7 @@ def test_a_leaf_never_outlives_its_root(root_valid_days: int, valid_days: int, e
     later = start + int(root_valid_days * 86400 * elapsed) * dt.timedelta(seconds=1)
     leaf = parsed(certificates.sign_request(rules, certificates.create_request(rules, EC_KEY), root, later))
     end = start + root_valid_days * DAY
-    assert leaf.not_valid_after_utc == min(end, later + valid_days * DAY)
+    assert min(end, later + valid_days * DAY) == leaf.not_valid_after_utc
     assert parsed(root.chain).not_valid_before_utc <= leaf.not_valid_before_utc < later
 
 
@@ -216,8 +216,8 @@ def test_a_request_asks_for_the_wildcard_in_both_names(rules: Rules, key: Callab
     csr = x509.load_pem_x509_csr(certificates.create_request(rules, key("leaf")))
     names = csr.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     assert csr.is_signature_valid
-    assert certificates.shown_name(csr.subject) == f"/CN={WILDCARD}/O=Example Inc."
-    assert names.get_values_for_type(x509.DNSName) == [WILDCARD]
+    assert f"/CN={WILDCARD}/O=Example Inc." == certificates.shown_name(csr.subject)
+    assert [WILDCARD] == names.get_values_for_type(x509.DNSName)
 
 
 def test_signing_grants_nothing_that_a_request_asks_for_besides(root: Pair, leaf: Pair, now: dt.datetime) -> None:
@@ -233,9 +233,9 @@ def test_signing_grants_nothing_that_a_request_asks_for_besides(root: Pair, leaf
         certificates.sign_request(Rules(WILDCARD), greedy.public_bytes(serialization.Encoding.PEM), root, now)
     )
     ours = parsed(leaf.chain)
-    assert signed.public_key() == key.public_key()
-    assert signed.subject == ours.subject
-    assert {**extensions(signed), "SubjectKeyIdentifier": None} == {**extensions(ours), "SubjectKeyIdentifier": None}
+    assert key.public_key() == signed.public_key()
+    assert ours.subject == signed.subject
+    assert {**extensions(ours), "SubjectKeyIdentifier": None} == {**extensions(signed), "SubjectKeyIdentifier": None}
 
 
 def test_a_root_without_key_identifier_can_sign(rules: Rules, now: dt.datetime, key: Callable[[str], bytes]) -> None:
@@ -245,7 +245,7 @@ def test_a_root_without_key_identifier_can_sign(rules: Rules, now: dt.datetime, 
     leaf = parsed(certificates.sign_request(rules, request, Pair(bare, key("root")), now))
     leaf.verify_directly_issued_by(parsed(bare))
     identifier = leaf.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier).value
-    assert identifier == x509.AuthorityKeyIdentifier.from_issuer_public_key(private_key.public_key())
+    assert x509.AuthorityKeyIdentifier.from_issuer_public_key(private_key.public_key()) == identifier
 
 
 def self_signed(
@@ -263,7 +263,7 @@ def self_signed(
     )
     for extension, critical in added:
         builder = builder.add_extension(extension, critical)
-    algorithm = None if isinstance(key, ed25519.Ed25519PrivateKey) else hashes.SHA256()
+    algorithm = None if isinstance(key, ed25519.Ed25519PrivateKey | ed448.Ed448PrivateKey) else hashes.SHA256()
     return builder.sign(key, algorithm).public_bytes(serialization.Encoding.PEM)
 
 
@@ -274,14 +274,14 @@ def self_signed(
 def test_openssl_verifies_the_leaf_strictly(root: Pair, leaf: Pair, tmp_path: Path) -> None:
     folder = written(tmp_path, root_crt=root.chain, wildcard_crt=leaf.chain)
     options = ["-x509_strict", "-purpose", "sslserver", "-verify_hostname", HOST, "-CAfile", ROOT_CRT]
-    assert openssl("verify", *options, LEAF_CRT, folder=folder) == "wildcard.crt: OK\n"
+    assert "wildcard.crt: OK\n" == openssl("verify", *options, LEAF_CRT, folder=folder)
 
 
 @needs_openssl
 def test_openssl_shows_the_fingerprint_that_we_show(leaf: Pair, tmp_path: Path) -> None:
     folder = written(tmp_path, wildcard_crt=leaf.chain)
     shown = openssl("x509", "-in", LEAF_CRT, "-noout", "-fingerprint", "-sha256", folder=folder)
-    assert certificates.fingerprint(parsed(leaf.chain)) == shown.strip().partition("=")[2].replace(":", "").lower()
+    assert shown.strip().partition("=")[2].replace(":", "").lower() == certificates.fingerprint(parsed(leaf.chain))
 
 
 @needs_openssl
@@ -314,10 +314,10 @@ def test_the_documented_certificate_is_renewed_from_the_documented_root(
     reason = f"the subject alternative names (none) do not cover {WILDCARD}"
     reasons = (f"the Secret: {reason}", f"/f/{LEAF_CRT}: {reason}")
     now = dt.datetime.now(dt.UTC)
-    assert certificates.decide(documented, served, rules, now, "/f") == Decision(Work.KEEP, Work.RENEW, None, reasons)
+    assert Decision(Work.KEEP, Work.RENEW, None, reasons) == certificates.decide(documented, served, rules, now, "/f")
     root = Pair(documented[ROOT_CRT], documented[ROOT_KEY])
     # not strictly: that root says of itself that it is an authority, and not that it may sign
-    assert handshake(make_leaf(root, now=now), root.chain, HOST, strict=False, folder=tmp_path) == WILDCARD
+    assert WILDCARD == handshake(make_leaf(root, now=now), root.chain, HOST, strict=False, folder=tmp_path)
 
 
 @needs_openssl
@@ -325,7 +325,7 @@ def test_the_documented_request_is_not_used_since_it_asks_for_no_alternative_nam
     documented: dict[str, bytes], rules: Rules
 ) -> None:
     problem = certificates.request_problem(documented[LEAF_CSR], documented[LEAF_KEY], rules, "wildcard.csr")
-    assert problem == "wildcard.csr asks for no subject alternative name"
+    assert "wildcard.csr asks for no subject alternative name" == problem
 
 
 # --- reading -----------------------------------------------------------------------------------------------------
@@ -333,7 +333,7 @@ def test_the_documented_request_is_not_used_since_it_asks_for_no_alternative_nam
 
 def test_a_chain_is_read_in_its_order_and_around_comments(root: Pair, leaf: Pair) -> None:
     pem = b"subject=/CN=leaf\n" + leaf.chain + "# Főtanúsítvány\n".encode() + root.chain
-    assert certificates.load_chain(pem, "chain.crt") == [parsed(leaf.chain), parsed(root.chain)]
+    assert [parsed(leaf.chain), parsed(root.chain)] == certificates.load_chain(pem, "chain.crt")
 
 
 @pytest.mark.parametrize(
@@ -360,7 +360,7 @@ RSA_KEY = rsa.generate_private_key(65537, 2048)
 @pytest.mark.parametrize("key", [RSA_KEY, ec.generate_private_key(ec.SECP256R1())], ids=["RSA", "EC"])
 def test_keys_that_the_gateway_can_use_are_read_in_both_forms(key: PrivateKeyTypes, form: str) -> None:
     read = certificates.load_key(pem_of(key, form=form), "wildcard.key")
-    assert pem_of(read) == pem_of(key)
+    assert pem_of(key) == pem_of(read)
 
 
 @pytest.mark.parametrize(
@@ -380,7 +380,7 @@ def test_keys_that_the_gateway_can_use_are_read_in_both_forms(key: PrivateKeyTyp
 def test_keys_that_the_gateway_cannot_use_are_refused_by_their_origin(pem: bytes, said: str) -> None:
     with pytest.raises(CertificateError) as caught:
         certificates.load_key(pem, "wildcard.key")
-    assert caught.value.attempted == "reading the private key in wildcard.key"
+    assert "reading the private key in wildcard.key" == caught.value.attempted
     assert caught.value.said.startswith(said)
     assert "secret" not in str(caught.value)
     assert caught.value.remedy
@@ -389,18 +389,21 @@ def test_keys_that_the_gateway_cannot_use_are_refused_by_their_origin(pem: bytes
 def test_a_description_holds_what_a_certificate_says_of_itself(leaf: Pair, now: dt.datetime) -> None:
     certificate = parsed(leaf.chain)
     described = certificates.describe(certificate)
-    assert described == Description(
-        subject=f"/CN={WILDCARD}/O=Example Inc.",
-        issuer="/O=Example Inc./CN=example.com",
-        dns_names=(WILDCARD,),
-        not_before=now - dt.timedelta(minutes=5),
-        not_after=now + 365 * DAY,
-        serial_number=f"{certificate.serial_number:x}",
-        fingerprint=certificate.fingerprint(hashes.SHA256()).hex(),
-        public_key="RSA 2048",
+    assert (
+        Description(
+            subject=f"/CN={WILDCARD}/O=Example Inc.",
+            issuer="/O=Example Inc./CN=example.com",
+            dns_names=(WILDCARD,),
+            not_before=now - dt.timedelta(minutes=5),
+            not_after=now + 365 * DAY,
+            serial_number=f"{certificate.serial_number:x}",
+            fingerprint=certificate.fingerprint(hashes.SHA256()).hex(),
+            public_key="RSA 2048",
+        )
+        == described
     )
     # as_dict is what a record keeps: JSON, times in UTC
-    assert json.loads(json.dumps(described.as_dict())) == {
+    assert {
         "subject": f"/CN={WILDCARD}/O=Example Inc.",
         "issuer": "/O=Example Inc./CN=example.com",
         "dns_names": [WILDCARD],
@@ -409,7 +412,7 @@ def test_a_description_holds_what_a_certificate_says_of_itself(leaf: Pair, now: 
         "serial_number": described.serial_number,
         "fingerprint": described.fingerprint,
         "public_key": "RSA 2048",
-    }
+    } == json.loads(json.dumps(described.as_dict()))
 
 
 @pytest.mark.parametrize(
@@ -417,12 +420,13 @@ def test_a_description_holds_what_a_certificate_says_of_itself(leaf: Pair, now: 
     [
         (ec.generate_private_key(ec.SECP256R1()), "EC secp256r1"),
         (ed25519.Ed25519PrivateKey.generate(), "Ed25519"),
+        (ed448.Ed448PrivateKey.generate(), "Ed448PublicKey"),
     ],
-    ids=["EC", "Ed25519"],
+    ids=["EC", "Ed25519", "another"],
 )
 def test_a_description_names_other_kinds_of_key(key: PrivateKeyTypes, said: str, now: dt.datetime) -> None:
     described = certificates.describe(parsed(self_signed(key, now, [])))
-    assert (described.public_key, described.dns_names) == (said, ())
+    assert (said, ()) == (described.public_key, described.dns_names)
 
 
 # --- judging -----------------------------------------------------------------------------------------------------
@@ -456,7 +460,7 @@ def test_only_the_alternative_names_cover_a_host_and_a_wildcard_is_one_label(
 
 def test_a_key_matches_its_own_certificate_only(leaf: Pair, root: Pair) -> None:
     keys = [certificates.load_key(pair.key, "") for pair in (leaf, root)]
-    assert [certificates.key_matches(parsed(leaf.chain), key) for key in keys] == [True, False]
+    assert [True, False] == [certificates.key_matches(parsed(leaf.chain), key) for key in keys]
 
 
 def an_intermediate(root: Pair, start: dt.datetime, end: dt.datetime) -> Pair:
@@ -487,44 +491,44 @@ def an_intermediate(root: Pair, start: dt.datetime, end: dt.datetime) -> Pair:
 def chained(root: Pair, make_leaf: MakeLeaf, now: dt.datetime) -> Pair:
     """A leaf with the intermediate that signed it."""
     intermediate = an_intermediate(root, now - DAY, now + 300 * DAY)
-    leaf = make_leaf(intermediate, "chained")
+    leaf = make_leaf(intermediate)
     return Pair(leaf.chain + intermediate.chain, leaf.key)
 
 
 def test_a_chain_leads_to_its_anchor(root: Pair, leaf: Pair, chained: Pair, tmp_path: Path) -> None:
     anchor = parsed(root.chain)
     for chain in (leaf.chain, leaf.chain + root.chain, chained.chain, chained.chain + root.chain):
-        assert certificates.chain_problem(certificates.load_chain(chain, "c"), [anchor]) == ""
+        assert "" == certificates.chain_problem(certificates.load_chain(chain, "c"), [anchor])
     first, second = certificates.load_chain(chained.chain, "c")
-    assert certificates.chain_problem([first], [second]) == ""  # an anchor need not be self-signed
-    assert handshake(chained, root.chain, HOST, strict=True, folder=tmp_path) == WILDCARD
+    assert "" == certificates.chain_problem([first], [second])  # an anchor need not be self-signed
+    assert WILDCARD == handshake(chained, root.chain, HOST, strict=True, folder=tmp_path)
 
 
 def test_a_chain_in_the_wrong_order_says_where(root: Pair, leaf: Pair) -> None:
     found = certificates.chain_problem([parsed(root.chain), parsed(leaf.chain)], [parsed(root.chain)])
-    assert found == (
+    assert (
         "certificate 1 of the chain (/O=Example Inc./CN=example.com) was not issued by certificate 2 "
         f"(/CN={WILDCARD}/O=Example Inc.): the order must be leaf first, root last"
-    )
+    ) == (found)
 
 
 def test_a_chain_with_a_gap_says_where(root: Pair, chained: Pair) -> None:
     leaf = certificates.load_chain(chained.chain, "c")[0]
-    assert certificates.chain_problem([leaf, parsed(root.chain)], [parsed(root.chain)]) == (
+    assert (
         f"certificate 1 of the chain (/CN={WILDCARD}/O=Example Inc.) was not issued by certificate 2 "
         "(/O=Example Inc./CN=example.com): the order must be leaf first, root last"
-    )
+    ) == (certificates.chain_problem([leaf, parsed(root.chain)], [parsed(root.chain)]))
 
 
 def test_a_chain_to_somewhere_else_names_both_ends(leaf: Pair, other_root: Pair) -> None:
     chain = [parsed(leaf.chain)]
     said = "the chain ends with an issuer /O=Example Inc./CN=example.com that is not the trust anchor"
-    assert certificates.chain_problem(chain, [parsed(other_root.chain)]) == f"{said} (/O=Other Inc./CN=other.example)"
-    assert certificates.chain_problem(chain, []) == f"{said} (none)"
+    assert f"{said} (/O=Other Inc./CN=other.example)" == certificates.chain_problem(chain, [parsed(other_root.chain)])
+    assert f"{said} (none)" == certificates.chain_problem(chain, [])
 
 
 def test_a_root_of_the_same_name_and_another_key_is_no_anchor(leaf: Pair, make_root: MakeRoot) -> None:
-    twin = parsed(make_root("twin").chain)
+    twin = parsed(make_root("other root").chain)
     assert certificates.chain_problem([parsed(leaf.chain)], [twin]) != ""
 
 
@@ -536,10 +540,10 @@ def found_problems(pair: Pair, anchors: list[bytes] | None, now: dt.datetime, re
 
 
 def test_a_good_pair_has_no_problems(root: Pair, leaf: Pair, chained: Pair, now: dt.datetime) -> None:
-    assert found_problems(leaf, [root.chain], now, 30) == []
-    assert found_problems(chained, [root.chain], now, 30) == []
+    assert [] == found_problems(leaf, [root.chain], now, 30)
+    assert [] == found_problems(chained, [root.chain], now, 30)
     # with the system's anchors only a handshake can tell
-    assert found_problems(leaf, None, now, 30) == []
+    assert [] == found_problems(leaf, None, now, 30)
 
 
 def test_every_problem_of_a_pair_is_named(leaf: Pair, other_root: Pair, key: Callable[[str], bytes]) -> None:
@@ -548,7 +552,7 @@ def test_every_problem_of_a_pair_is_named(leaf: Pair, other_root: Pair, key: Cal
     found = certificates.problems(
         pair, "*.other.example.com", [parsed(other_root.chain)], late, origin="the Secret", renew_before_days=30
     )
-    assert found == [
+    assert [
         "the private key does not belong to the certificate",
         f"the subject alternative names ({WILDCARD}) do not cover *.other.example.com",
         f"/CN={WILDCARD}/O=Example Inc. expired on {late}",
@@ -556,21 +560,21 @@ def test_every_problem_of_a_pair_is_named(leaf: Pair, other_root: Pair, key: Cal
             "the chain ends with an issuer /O=Example Inc./CN=example.com that is not the trust anchor "
             "(/O=Other Inc./CN=other.example)"
         ),
-    ]
+    ] == found
 
 
 def test_a_certificate_of_the_future_is_a_problem(root: Pair, leaf: Pair, now: dt.datetime) -> None:
     start = parsed(leaf.chain).not_valid_before_utc
-    assert found_problems(leaf, [root.chain], start - DAY) == [
-        f"/CN={WILDCARD}/O=Example Inc. is not valid before {start}"
-    ]
+    assert [f"/CN={WILDCARD}/O=Example Inc. is not valid before {start}"] == found_problems(
+        leaf, [root.chain], start - DAY
+    )
 
 
 def test_an_expired_certificate_anywhere_in_the_chain_is_a_problem(root: Pair, chained: Pair, now: dt.datetime) -> None:
     leaf = chained.chain.partition(b"-----END CERTIFICATE-----\n")
     outdated = an_intermediate(root, now - 2 * DAY, now - DAY)
     pair = Pair(leaf[0] + leaf[1] + outdated.chain, chained.key)
-    assert found_problems(pair, [root.chain], now) == [f"/CN=between expired on {now - DAY}"]
+    assert [f"/CN=between expired on {now - DAY}"] == found_problems(pair, [root.chain], now)
 
 
 @pytest.mark.parametrize(
@@ -587,14 +591,14 @@ def test_a_certificate_near_its_end_is_a_problem_where_it_is_asked_for(
 ) -> None:
     end = parsed(leaf.chain).not_valid_after_utc
     expected = [text.format(end=end) for text in found]
-    assert found_problems(leaf, [root.chain], end - days_left * DAY, renew_before_days) == expected
+    assert expected == found_problems(leaf, [root.chain], end - days_left * DAY, renew_before_days)
 
 
 def test_what_cannot_be_read_is_the_one_problem(leaf: Pair, root: Pair, now: dt.datetime) -> None:
     encrypted = Pair(leaf.chain, pem_of(RSA_KEY, b"secret"))
-    assert found_problems(encrypted, [root.chain], now) == [
-        "reading the private key in the Secret: the key is encrypted"
-    ]
+    assert ["reading the private key in the Secret: the key is encrypted"] == found_problems(
+        encrypted, [root.chain], now
+    )
     (said,) = found_problems(Pair(b"garbage", leaf.key), [root.chain], now)
     assert said.startswith("reading the certificates in the Secret: ")
 
@@ -657,48 +661,48 @@ def only(files: dict[str, bytes], *names: str) -> dict[str, bytes]:
 def test_what_is_missing_in_the_folder_is_created(
     names: tuple[str, ...], expected: Decision, folder: dict[str, bytes], rules: Rules, now: dt.datetime
 ) -> None:
-    assert certificates.decide(only(folder, *names), None, rules, now, "/f") == expected
+    assert expected == certificates.decide(only(folder, *names), None, rules, now, "/f")
 
 
 def test_a_certificate_that_never_reached_the_secret_is_served(
     folder: dict[str, bytes], leaf: Pair, rules: Rules, now: dt.datetime
 ) -> None:
-    assert certificates.decide(folder, None, rules, now, "/f") == Decision(Work.KEEP, Work.KEEP, leaf, ())
+    assert Decision(Work.KEEP, Work.KEEP, leaf, ()) == certificates.decide(folder, None, rules, now, "/f")
 
 
 def test_a_good_secret_is_kept_where_the_folder_has_the_root_certificate_alone(
     folder: dict[str, bytes], leaf: Pair, rules: Rules, now: dt.datetime
 ) -> None:
     found = certificates.decide(only(folder, ROOT_CRT), leaf, rules, now, "/f")
-    assert found == Decision(Work.KEEP, Work.KEEP, leaf, ())
+    assert Decision(Work.KEEP, Work.KEEP, leaf, ()) == found
 
 
 @pytest.mark.parametrize("ahead", ["folder", "Secret"])
 def test_the_newer_of_folder_and_secret_is_served_after_an_interrupted_renewal(
     ahead: str, folder: dict[str, bytes], root: Pair, make_leaf: MakeLeaf, rules: Rules, now: dt.datetime
 ) -> None:
-    old = make_leaf(root, "old", rules=Rules(WILDCARD, valid_days=60))
-    new = make_leaf(root, "new", rules=Rules(WILDCARD, valid_days=90))
+    old = make_leaf(root, "another", rules=Rules(WILDCARD, valid_days=60))
+    new = make_leaf(root, rules=Rules(WILDCARD, valid_days=90))
     local, secret = (new, old) if ahead == "folder" else (old, new)
     files = {**folder, LEAF_CRT: local.chain, LEAF_KEY: local.key}
-    assert certificates.decide(files, secret, rules, now, "/f") == Decision(Work.KEEP, Work.KEEP, new, ())
+    assert Decision(Work.KEEP, Work.KEEP, new, ()) == certificates.decide(files, secret, rules, now, "/f")
 
 
 def test_a_broken_folder_does_not_matter_where_the_secret_is_good(
     folder: dict[str, bytes], leaf: Pair, rules: Rules, now: dt.datetime
 ) -> None:
     files = {**folder, LEAF_CRT: b"garbage"}
-    assert certificates.decide(files, leaf, rules, now, "/f") == Decision(Work.KEEP, Work.KEEP, leaf, ())
+    assert Decision(Work.KEEP, Work.KEEP, leaf, ()) == certificates.decide(files, leaf, rules, now, "/f")
 
 
 def test_a_certificate_near_its_end_is_renewed_from_the_same_root(
     folder: dict[str, bytes], root: Pair, make_leaf: MakeLeaf, rules: Rules, now: dt.datetime
 ) -> None:
-    short = make_leaf(root, "short", rules=Rules(WILDCARD, valid_days=20))
+    short = make_leaf(root, rules=Rules(WILDCARD, valid_days=20))
     files = {**folder, LEAF_CRT: short.chain, LEAF_KEY: short.key}
     ends = f"it ends in 20 days, on {now + 20 * DAY:%Y-%m-%d}"
     reasons = (f"the Secret: {ends}", f"/f/{LEAF_CRT}: {ends}")
-    assert certificates.decide(files, short, rules, now, "/f") == Decision(Work.KEEP, Work.RENEW, None, reasons)
+    assert Decision(Work.KEEP, Work.RENEW, None, reasons) == certificates.decide(files, short, rules, now, "/f")
 
 
 def test_a_certificate_for_another_domain_is_renewed(
@@ -708,7 +712,7 @@ def test_a_certificate_for_another_domain_is_renewed(
     reason = f"the subject alternative names ({WILDCARD}) do not cover *.apps.new.example.com"
     found = certificates.decide(folder, leaf, moved, now, "/f")
     reasons = (f"the Secret: {reason}", f"/f/{LEAF_CRT}: {reason}")
-    assert found == Decision(Work.KEEP, Work.RENEW, None, reasons)
+    assert Decision(Work.KEEP, Work.RENEW, None, reasons) == found
 
 
 def test_a_secret_with_the_key_of_another_certificate_is_renewed(
@@ -716,7 +720,7 @@ def test_a_secret_with_the_key_of_another_certificate_is_renewed(
 ) -> None:
     found = certificates.decide(only(folder, ROOT_CRT, ROOT_KEY), Pair(leaf.chain, key("another")), rules, now, "/f")
     reasons = ("the Secret: the private key does not belong to the certificate",)
-    assert found == Decision(Work.KEEP, Work.RENEW, None, reasons)
+    assert Decision(Work.KEEP, Work.RENEW, None, reasons) == found
 
 
 def test_after_a_change_of_root_the_secret_is_renewed_and_the_reason_names_both_roots(
@@ -727,7 +731,7 @@ def test_after_a_change_of_root_the_secret_is_renewed_and_the_reason_names_both_
         "the Secret: the chain ends with an issuer /O=Other Inc./CN=other.example that is not the trust anchor "
         "(/O=Example Inc./CN=example.com)"
     )
-    assert found == Decision(Work.KEEP, Work.RENEW, None, (reason,))
+    assert Decision(Work.KEEP, Work.RENEW, None, (reason,)) == found
 
 
 def refusal(files: dict[str, bytes], secret: Pair | None, rules: Rules, now: dt.datetime) -> CertificateError:
@@ -743,7 +747,7 @@ def test_a_root_near_its_end_is_never_used_and_never_replaced(
 ) -> None:
     end = parsed(root.chain).not_valid_after_utc
     refused = refusal(folder, leaf, rules, end - days_left * DAY)
-    assert (refused.attempted, refused.said) == ("using the root /f/root.crt", f"it {word} on {end:%Y-%m-%d}")
+    assert ("using the root /f/root.crt", f"it {word} on {end:%Y-%m-%d}") == (refused.attempted, refused.said)
     assert "give clients both roots" in refused.remedy
 
 
@@ -758,39 +762,39 @@ def test_a_root_key_that_is_gone_is_asked_for_only_when_it_is_needed(
     folder: dict[str, bytes], rules: Rules, now: dt.datetime
 ) -> None:
     refused = refusal(only(folder, ROOT_CRT), None, rules, now)
-    assert refused.lines() == [
+    assert [
         "signing a certificate with /f/root.key: there is no such file",
         "What to do: bring the key of /O=Example Inc./CN=example.com back",
-    ]
+    ] == refused.lines()
 
 
 def test_a_root_key_of_another_root_is_refused(
     folder: dict[str, bytes], other_root: Pair, rules: Rules, now: dt.datetime
 ) -> None:
     refused = refusal({**only(folder, ROOT_CRT), ROOT_KEY: other_root.key}, None, rules, now)
-    assert refused.said == "the key does not belong to root.crt"
+    assert "the key does not belong to root.crt" == refused.said
 
 
 def test_a_garbled_root_is_refused(folder: dict[str, bytes], rules: Rules, now: dt.datetime) -> None:
     refused = refusal({**folder, ROOT_CRT: b"garbage"}, None, rules, now)
-    assert refused.attempted == "reading the certificates in /f/root.crt"
+    assert "reading the certificates in /f/root.crt" == refused.attempted
 
 
 def test_no_new_root_is_made_where_clients_trust_the_one_that_signed_the_secret(
     leaf: Pair, rules: Rules, now: dt.datetime
 ) -> None:
     refused = refusal({}, leaf, rules, now)
-    assert refused.attempted == "looking for /f/root.crt"
+    assert "looking for /f/root.crt" == refused.attempted
     assert "the Secret holds a certificate issued by /O=Example Inc./CN=example.com" in refused.said
     # nor where an interrupted run, or another one, left a key
-    assert refusal({ROOT_KEY: leaf.key}, leaf, rules, now).said == refused.said
+    assert refused.said == refusal({ROOT_KEY: leaf.key}, leaf, rules, now).said
 
 
 def test_no_new_root_is_made_beside_certificates_of_an_unknown_one(
     folder: dict[str, bytes], rules: Rules, now: dt.datetime
 ) -> None:
     refused = refusal(only(folder, ROOT_KEY, LEAF_KEY, LEAF_CRT), None, rules, now)
-    assert refused.said == "it is not there, but the folder holds wildcard.crt, wildcard.key"
+    assert "it is not there, but the folder holds wildcard.crt, wildcard.key" == refused.said
 
 
 # --- requests and hosts ------------------------------------------------------------------------------------------
@@ -798,15 +802,15 @@ def test_no_new_root_is_made_beside_certificates_of_an_unknown_one(
 
 def test_a_request_of_the_same_key_and_name_is_used_again(rules: Rules, key: Callable[[str], bytes]) -> None:
     request = certificates.create_request(rules, key("leaf"))
-    assert certificates.request_problem(request, key("leaf"), rules, "wildcard.csr") == ""
+    assert "" == certificates.request_problem(request, key("leaf"), rules, "wildcard.csr")
 
 
 def test_a_request_that_cannot_be_used_again_says_why(rules: Rules, key: Callable[[str], bytes]) -> None:
     request = certificates.create_request(rules, key("leaf"))
     other = Rules("*.apps.new.example.com")
-    assert certificates.request_problem(request, key("root"), rules, "a.csr") == "a.csr was made with another key"
-    assert certificates.request_problem(request, key("leaf"), other, "a.csr") == (
-        "a.csr does not ask for *.apps.new.example.com"
+    assert "a.csr was made with another key" == certificates.request_problem(request, key("root"), rules, "a.csr")
+    assert "a.csr does not ask for *.apps.new.example.com" == (
+        certificates.request_problem(request, key("leaf"), other, "a.csr")
     )
     assert certificates.request_problem(b"garbage", key("leaf"), rules, "a.csr").startswith("a.csr cannot be read: ")
 
