@@ -20,6 +20,7 @@ from runbooks_sandbox.world import (
     World,
     condition,
     is_true,
+    members_of,
     owner,
 )
 
@@ -201,7 +202,8 @@ def _roll_status(world: World, roll: Object) -> Want:
     mesh, name = roll["metadata"]["namespace"], roll["metadata"]["name"]
     planes = world.objects(CONTROL_PLANES, mesh)
     members = _named(roll)
-    done = [live["metadata"]["namespace"] for live in world.objects(MEMBERS) if _mesh_of(live) == mesh]
+    noted = {live["metadata"]["namespace"] for live in world.objects(MEMBERS) if _mesh_of(live) == mesh}
+    done = noted & members_of(world, mesh)
     configured = [member for member in members if member in done and planes and name == "default"]
     pending = [member for member in members if member not in configured]
     problem, text = _problem(name, planes, pending)

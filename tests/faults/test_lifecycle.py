@@ -35,7 +35,7 @@ def test_status_says_everything_as_json(running: Shell) -> None:
     assert str(running.state.kubeconfig) == found["kubeconfig"]
     assert f"https://127.0.0.1:{running.state.settings().api_port}" == found["api_server"]
     assert f"{running.state.settings().gateway_address}:8443" == found["gateway_address"]
-    assert {"OpenShift Serverless": "1.26.0", "Service Mesh": "2.3.0"} == found["plays"]
+    assert {"OpenShift Serverless": "1.26.0", "Service Mesh": "2.3.0", "ingress": "istio"} == found["plays"]
     assert {"kube-apiserver", "etcd", "Envoy"} == found["real"].keys()
     assert "operators" in found["stands_in"]
     assert {} == found["faults"]
