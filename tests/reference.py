@@ -1,13 +1,16 @@
-"""Write the reference pages that are made from the code: ``python tests/reference.py``."""
+"""Write what is made from the code: reference pages, and the notebooks' ``parameters`` cells (``make docs``)."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
-from runbooks.parameters import Parameters, example, wanted
+from runbooks.parameters import Parameters, cell_source, example, wanted
 from runbooks.procedure import SECTIONS
+from runbooks.procedure.section import Section
 
 DOCS = Path(__file__).parents[1] / "docs"
+NOTEBOOKS = DOCS.parent / "notebooks"
 
 
 def _cell(text: str) -> str:
@@ -64,8 +67,19 @@ def _table(model: type[Parameters], without: object) -> list[str]:
     return lines
 
 
+def notebook(section: Section) -> str:
+    """The notebook's source with the ``parameters`` cell of its schema."""
+    content = json.loads((NOTEBOOKS / f"{section.stem}.ipynb").read_text())
+    for cell in content["cells"]:
+        if cell["id"] == "parameters":
+            cell["source"] = cell_source(section.model).splitlines(keepends=True)
+    return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+
+
 PAGES = {"steps.md": steps, "parameters.md": parameters}
 
 if __name__ == "__main__":
     for name, page in PAGES.items():
         (DOCS / name).write_text(page())
+    for section in SECTIONS.values():
+        (NOTEBOOKS / f"{section.stem}.ipynb").write_text(notebook(section))

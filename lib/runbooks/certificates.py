@@ -327,6 +327,15 @@ def covers(certificate: x509.Certificate, host: str) -> bool:
     return False
 
 
+def states_key_usage(certificate: x509.Certificate) -> bool:
+    """Whether a certificate says what its key may do; Python 3.13 and later refuse a root that does not."""
+    try:
+        certificate.extensions.get_extension_for_class(x509.KeyUsage)
+    except x509.ExtensionNotFound:
+        return False
+    return True
+
+
 def key_matches(certificate: x509.Certificate, key: PrivateKeyTypes) -> bool:
     """Whether the private key belongs to the certificate."""
     encoding, form = serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
@@ -357,6 +366,16 @@ def chain_problem(chain: Sequence[x509.Certificate], anchors: Iterable[x509.Cert
     return f"the chain ends with an issuer {shown_name(last.issuer)} that is not the trust anchor ({known})"
 
 
+def _unusable_key(leaf: x509.Certificate) -> str:
+    """Why Envoy refuses the key: it takes RSA from 2048 bits on and, up to 1.32, P-256 alone of the curves."""
+    key = leaf.public_key()
+    if isinstance(key, rsa.RSAPublicKey) and key.key_size < _KEY_BITS:
+        return f"its key has {key.key_size} bits, the gateway takes RSA from {_KEY_BITS} bits on"
+    if isinstance(key, ec.EllipticCurvePublicKey) and not isinstance(key.curve, ec.SECP256R1):
+        return f"its key is on the curve {key.curve.name}, the gateway takes P-256 (secp256r1) only"
+    return ""
+
+
 def problems(
     pair: Pair,
     wildcard: str,
@@ -381,6 +400,8 @@ def problems(
     except CertificateError as error:
         return [str(error).splitlines()[0]]
     leaf, found = chain[0], []
+    if reason := _unusable_key(leaf):
+        found.append(reason)
     if not key_matches(leaf, key):
         found.append("the private key does not belong to the certificate")
     if not covers(leaf, wildcard):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, get_args, get_origin
 
@@ -23,8 +23,15 @@ from runbooks.errors import ParameterError
 # What an interactive kernel binds before the first cell; everything else in the first cell's globals() is a parameter.
 _KERNEL_NAMES = frozenset({"In", "Out", "get_ipython", "exit", "quit", "open"})
 _PLACEHOLDER = re.compile(r"<[^<>]*>")
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\u200b-\u200f\u202a-\u202e\u2066-\u2069\ufeff]")
+_CONTROL = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u2064\u2066-\u206f\ufeff]"
+)
 _VARIABLE = re.compile(r"\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\}")
+# what people change by hand is theirs to lose; controllers and GitOps would only change it back
+_HANDS = (
+    *("kubectl-edit", "kubectl-patch", "kubectl-label", "kubectl-annotate", "kubectl-create"),
+    *("kubectl-client-side-apply", "oc", "Mozilla"),
+)
 _LABEL = r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
 _SERVING_NAMESPACE = "knative-serving"
 _OUTSIDE_BESIDE_KOURIER = (_SERVING_NAMESPACE, "knative-serving-ingress")
@@ -60,7 +67,10 @@ def _expand(text: str) -> str:
             raise ValueError(f"names the environment variable {name}, which is not set")
         return os.environ[name]
 
-    path = Path(_VARIABLE.sub(value, text)).expanduser()
+    try:
+        path = Path(_VARIABLE.sub(value, text)).expanduser()
+    except RuntimeError as error:
+        raise ValueError("names a home folder that is not known") from error
     if not path.is_absolute():
         raise ValueError(f"is a relative path; write {path.absolute()}")
     return str(path)
@@ -68,6 +78,12 @@ def _expand(text: str) -> str:
 
 def _trust_anchor(text: str) -> str:
     return text if text == "system" else _expand(text)
+
+
+def _port(text: str) -> str:
+    if text and not 0 < int(text.rpartition(":")[2]) < 65536:
+        raise ValueError("holds a port that cannot be")
+    return text
 
 
 def _unique(names: list[str]) -> list[str]:
@@ -147,10 +163,12 @@ class Parameters(BaseModel):
         description="CA file that clients trust, or system; empty: root.crt in certificates_dir",
         examples=["/etc/pki/example-ca.crt"],
     )
-    ingress_address: Annotated[Text, StringConstraints(pattern=r"^([^\s:]+:\d{1,5})?$")] = Field(
-        "",
-        description="HOST:PORT to connect to instead of what DNS says (curl --connect-to); empty: DNS",
-        examples=["192.0.2.10:443"],
+    ingress_address: Annotated[Text, StringConstraints(pattern=r"^([^\s:]+:[0-9]{1,5})?$"), AfterValidator(_port)] = (
+        Field(
+            "",
+            description="HOST:PORT to connect to instead of what DNS says (curl --connect-to); empty: DNS",
+            examples=["192.0.2.10:443"],
+        )
     )
     serverless_version: Version = Field(
         "",
@@ -163,7 +181,7 @@ class Parameters(BaseModel):
         examples=["2.3"],
     )
     take_over: list[Text] = Field(
-        ["kubectl-edit", "kubectl-patch", "kubectl-client-side-apply", "kubectl-create", "oc", "Mozilla"],
+        list(_HANDS),
         description="field managers whose values a runbook may replace; it stops for all others",
     )
     strict_documentation: bool = Field(
@@ -175,7 +193,7 @@ class Parameters(BaseModel):
     require_change_ticket: bool = Field(False, description="true: apply wants a change_ticket")
     require_reason: bool = Field(False, description="true: apply wants a reason")
     preceded_by: list[Text] = Field(
-        [], description="sections that the same call runs before this one; runbooks run sets it"
+        [], description="sections that the same call runs before this one; runbooks run sets it", examples=[["6.4.2"]]
     )
 
     @property
@@ -211,7 +229,9 @@ class CreateIngressCertificates(Parameters):
         "", description="files and request: the certificate chain, leaf first, PEM", examples=["~/wildcard-chain.crt"]
     )
     organization: Text = Field("Example Inc.", description="O of the certificates' subjects")
-    root_common_name: Text = Field("example.com", description="CN of the root's subject")
+    root_common_name: Annotated[Text, StringConstraints(min_length=1)] = Field(
+        "example.com", description="CN of the root's subject"
+    )
     root_valid_days: Annotated[int, Field(ge=1, le=36500)] = Field(365, description="validity of a new root, in days")
     valid_days: Annotated[int, Field(ge=1, le=3650)] = Field(
         365, description="validity of a new wildcard certificate, in days; never beyond its root"
@@ -327,7 +347,7 @@ def _problem(model: type[Parameters], error: Mapping[str, Any]) -> str:
         return f"{name}: {value!r} {error['ctx']['error']}"
     if kind == "string_pattern_mismatch":
         return _said(name, field, value, f"{value!r} is not valid here")
-    if kind in ("too_short", "greater_than_equal", "less_than_equal", "string_too_long"):
+    if kind in ("too_short", "greater_than_equal", "less_than_equal", "string_too_short", "string_too_long"):
         return _said(name, field, value, f"{value!r}: {error['msg'].lower()}")
     if len(error["loc"]) > 1:
         return f"{name}: item {error['loc'][1]} ({value!r}) is not text"
@@ -389,6 +409,10 @@ def _missing(parameters: Parameters) -> list[str]:
 
 def _missing_files(parameters: CreateIngressCertificates) -> list[str]:
     source, found = parameters.certificate_source, []
+    for name in ("valid_days", "root_valid_days"):
+        if getattr(parameters, name) <= parameters.renew_before_days:
+            said = f"{getattr(parameters, name)} is not more than renew_before_days ({parameters.renew_before_days})"
+            found.append(f"{name}: {said}: each run would renew what the run before has made")
     if source == "files":
         for name in ("key_file", "chain_file"):
             if not getattr(parameters, name):
@@ -418,12 +442,24 @@ def from_globals(model: type[Parameters], given: Mapping[str, object]) -> Parame
 
 
 class _UniqueKeys(yaml.SafeLoader):
-    """YAML in which a key that is given twice is an error, not a silent choice."""
+    """YAML in which a key that is given twice is an error, not a silent choice, and every error is YAML's."""
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+            # a date that the calendar lacks, or !!bool maybe
+            said = f"{node.value!r} cannot be read ({error}); put it in quotes"
+            raise yaml.constructor.ConstructorError(None, None, said, node.start_mark) from error
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[Any] = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, Hashable):
+                raise yaml.constructor.ConstructorError(
+                    None, None, "a name has to be text; a template in braces goes in quotes", key_node.start_mark
+                )
             if key in seen:
                 raise yaml.constructor.ConstructorError(
                     None, None, f"the key {key!r} is there twice", key_node.start_mark

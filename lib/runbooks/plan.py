@@ -7,6 +7,7 @@ defaults); where it is not, that field is a change. Lists that other teams share
 from __future__ import annotations
 
 import base64
+import copy
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
@@ -470,20 +471,23 @@ def list_patch(addition: Addition, live: Mapping[str, Any]) -> list[dict[str, An
     pointer = _pointer(path)
     patch: list[dict[str, Any]] = [{"op": "test", "path": pointer, "value": there}]
     for position, lacks in addition.amended:
-        for below, value in lacks:
-            patch += _ensure(there[position], below, f"{pointer}/{position}", value)
+        # the whole entry: the test above holds for all of it
+        patch.append({"op": "replace", "path": f"{pointer}/{position}", "value": _amended(there[position], lacks)})
     patch += [{"op": "add", "path": f"{pointer}/-", "value": entry} for entry in addition.entries]
     return patch
 
 
-def _ensure(entry: Any, path: Path, pointer: str, value: Any) -> list[dict[str, Any]]:
-    """Add one field to an entry, with the mappings above it where they are missing."""
-    for depth in range(1, len(path)):
-        if at(entry, path[:depth]) is None:
-            for step in reversed(path[depth:]):
-                value = {step: value}
-            return [{"op": "add", "path": pointer + _pointer(path[:depth]), "value": value}]
-    return [{"op": "add", "path": pointer + _pointer(path), "value": value}]
+def _amended(entry: Any, lacks: Iterable[tuple[Path, Any]]) -> Any:
+    """An entry with the fields that it lacks, and the mappings above them where they are missing."""
+    entry = copy.deepcopy(entry)
+    for path, value in lacks:
+        below = entry
+        for step in path[:-1]:
+            if isinstance(step, str) and not isinstance(below.get(step), Mapping | list):
+                below[step] = {}
+            below = below[step]
+        below[path[-1]] = value
+    return entry
 
 
 def _new_list_patch(path: tuple[str, ...], entries: list[Any], live: Mapping[str, Any]) -> list[dict[str, Any]]:

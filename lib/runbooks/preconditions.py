@@ -252,6 +252,10 @@ def ingress_domain(situation: Situation[Any]) -> Finding:
 def one_label_hosts(situation: Situation[Any]) -> Finding:
     """Host names of Knative Services have one label below the domain; a wildcard certificate covers no more."""
     title = "Host names have one label below the domain"
+    for kind in (KNATIVE_SERVING, CONFIG_MAP):
+        said = situation.snapshot.unreadable(kind)
+        if said and not situation.snapshot.not_served(kind):
+            return Finding(title, Verdict.UNKNOWN, said, "runbooks list --rbac prints the roles that are needed")
     spec = [serving.get("spec") or {} for serving in situation.snapshot.objects(KNATIVE_SERVING, SERVING_NAMESPACE)]
     given = [((one.get("config") or {}).get("network") or {}) for one in spec]
     given.append((situation.snapshot.get(CONFIG_MAP, SERVING_NAMESPACE, "config-network") or {}).get("data") or {})
@@ -428,7 +432,8 @@ def no_other_gateway(situation: Situation[Any]) -> Finding:
 def _claims_everything(gateway: Live) -> bool:
     spec = gateway.get("spec") or {}
     selector = spec.get("selector") or {}
-    if not GATEWAY_SELECTOR.items() <= selector.items():
+    # Istio applies a Gateway without a selector to every gateway of the mesh
+    if selector and not GATEWAY_SELECTOR.items() <= selector.items():
         return False
     return any(
         (server.get("port") or {}).get("number") == 443
@@ -475,6 +480,8 @@ def filtering_rule(situation: Situation[Any]) -> Finding:
 def filtering_not_overridden(situation: Situation[Any]) -> Finding:
     """No entry for the workload switches the filter off where such an entry wins (from 1.28 on)."""
     title = "No workload's entry switches the filter off"
+    if unreadable := _unreadable(title, situation, KNATIVE_SERVING):
+        return unreadable
     servings = situation.snapshot.objects(KNATIVE_SERVING, SERVING_NAMESPACE)
     found = secret_filtering.override(servings[0]) if servings else None
     if found is None:

@@ -53,10 +53,13 @@ def _client_context(anchors: bytes | None, *, strict: bool = False) -> ssl.SSLCo
             the documented text proves with, does not.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    # as curl does: an anchor need not be a root
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     if anchors is None:
         context.load_default_certs()
     elif anchors:
-        context.load_verify_locations(cadata=anchors.decode("ascii", errors="replace"))
+        # comments in other scripts are no part of a certificate, and the ssl module takes ASCII only
+        context.load_verify_locations(cadata=anchors.decode("ascii", errors="ignore"))
     if strict:
         context.verify_flags |= ssl.VERIFY_X509_STRICT
     return context
@@ -151,7 +154,11 @@ def handshake(pair: Pair, host: str, anchors: bytes | None, *, strict: bool = Fa
     except (OSError, ssl.SSLError) as error:
         raise ProbeFailed(f"a TLS server cannot use the pair: {error}") from error
     to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
-    client = _client_context(anchors, strict=strict).wrap_bio(to_client, to_server, server_hostname=host)
+    try:
+        client_context = _client_context(anchors, strict=strict)
+    except OSError as error:
+        raise ProbeFailed(f"the trust anchors cannot be used: {error}") from error
+    client = client_context.wrap_bio(to_client, to_server, server_hostname=host)
     server = server_context.wrap_bio(to_server, to_client, server_side=True)
     try:
         # each turn answers the other's last flight; TLS 1.3 needs two turns, 1.2 three
@@ -175,5 +182,6 @@ def _server_context(pair: Pair) -> ssl.SSLContext:
     with tempfile.NamedTemporaryFile(dir=folder, prefix="runbooks-", suffix=".pem") as file:
         file.write(pair.key + b"\n" + pair.chain)
         file.flush()
-        context.load_cert_chain(file.name)
+        # without a password OpenSSL would ask for one on the terminal, and wait
+        context.load_cert_chain(file.name, password="")
     return context

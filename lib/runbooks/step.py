@@ -389,6 +389,10 @@ class Runbook:
     def _write_object(self, wanted: Desired, planned: Change) -> dict[str, Any]:
         """Write one object; returns what the record says of it."""
         ref = wanted.ref
+        if planned.operation is Operation.CREATE:
+            # nothing need be read first: the server refuses to create what another run has just created
+            with contextlib.suppress(Conflict):
+                return {**_entry(planned), "audit_id": self._server_side_apply(wanted, None, planned)}
         live = self._connection.get(ref.kind, ref.namespace, ref.name)
         difference = compare(wanted, live)
         if said := stale(change_of(planned.step, wanted, live, difference), planned):
@@ -400,10 +404,7 @@ class Runbook:
             try:
                 audit_ids.append(self._server_side_apply(wanted, live, planned))
             except Conflict as error:
-                if live is not None or not wanted.shared_lists:
-                    raise ChangedSincePlan(f"applying {ref}", error.said, "run the notebook again") from error
-                # another run created it a moment ago: what this one adds to its lists is still to be added
-                live = self._connection.get(ref.kind, ref.namespace, ref.name)
+                raise ChangedSincePlan(f"applying {ref}", error.said, "run the notebook again") from error
         if live is not None:
             audit_ids += [written.audit_id for written in self._connection.add_to_lists(wanted)]
         return {**_entry(planned), "audit_id": " ".join(audit_ids)}

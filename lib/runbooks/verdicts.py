@@ -176,7 +176,7 @@ def _effect_outcome(
     restarts = [f"{check.title}: {check.observed}" for check in checked if check.proof is Proof.RESTART]
     effects = _effects(checked)
     if mode == "verify":
-        drift = [f"{changes} object{'s' if changes != 1 else ''} differ"] if changes else []
+        drift = [f"{changes} object{' differs' if changes == 1 else 's differ'}"] if changes else []
         if drift := drift + waiting + list(unready) + failed + restarts:
             return Outcome.DRIFT, "; ".join(drift)
         if unknown:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import concurrent.futures
 import datetime as dt
+import shutil
+import subprocess
 from collections.abc import Callable
 from typing import Any
 
@@ -346,3 +348,18 @@ def test_a_list_that_is_forbidden_is_never_taken_for_empty(integrated: Sandbox) 
 def test_all_members_always_hold_knative_serving() -> None:
     given = IntegrateServiceMesh(context="x", members=["shop"], service_namespace="shop")
     assert ("knative-serving", "shop") == given.all_members
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="the page's own commands need openssl")
+def test_a_root_that_the_pages_own_command_made_is_kept_and_used(sandbox: Sandbox) -> None:
+    folder = sandbox.state.certificates
+    folder.mkdir(parents=True)
+    page = "openssl req -x509 -sha256 -nodes -days 365 -newkey rsa:2048 -keyout root.key -out root.crt -subj"
+    command = [*page.split(), "/O=Example Inc./CN=example.com"]
+    subprocess.run(command, cwd=folder, check=True, capture_output=True, timeout=60)
+    (folder / "root.key").chmod(0o600)
+    before = (folder / "root.crt").read_bytes()
+    outcome = sandbox.play("6.4.2")
+    assert "done and proven" == outcome["outcome"], outcome["reason"]
+    assert before == (folder / "root.crt").read_bytes()
+    assert "no changes" == sandbox.play("6.4.2")["outcome"]

@@ -50,15 +50,18 @@ def _sample_host(situation: Situation[Any]) -> str:
 
 def _leaf_on_disk(title: str, situation: Situation[CreateIngressCertificates], _: Connection) -> Checked:
     folder, source = situation.parameters.certificates_dir, situation.parameters.certificate_source
-    way = "a TLS handshake in memory with the files as they lie on disk, verified as strictly as Python 3.13 does"
+    way = "a TLS handshake in memory with the files as they lie on disk"
     if source != "create":
         return Checked(title, Proof.SKIPPED, "", f"certificate_source is {source}", way)
     files = certificate_folder.read(folder, (ROOT_CRT, LEAF_CRT, LEAF_KEY))
     if not {LEAF_CRT, LEAF_KEY} <= files.keys():
         return Checked(title, Proof.UNPROVEN, "a wildcard certificate on disk", "it is in the Secret only", way)
-    return _handshake(
-        title, Pair(files[LEAF_CRT], files[LEAF_KEY]), situation, files.get(ROOT_CRT, b""), way, strict=True
-    )
+    root = files.get(ROOT_CRT, b"")
+    # a root that openssl made as the page has it states no key usage, which strict clients insist on: it is kept,
+    # because every client holds a copy, and the leaf is proven for the others
+    strict = bool(root) and certificates.states_key_usage(certificates.load_chain(root, ROOT_CRT)[0])
+    how = "verified as strictly as Python 3.13 does" if strict else "not strictly: the root states no key usage"
+    return _handshake(title, Pair(files[LEAF_CRT], files[LEAF_KEY]), situation, root, f"{way}, {how}", strict=strict)
 
 
 def _handshake(
@@ -99,5 +102,5 @@ def secret_read(given: Parameters) -> tuple[Read, ...]:
 
 
 ROOT_ON_DISK = Check("Root certificate and key belong together", _root_on_disk)
-LEAF_ON_DISK = Check("A strict client accepts the wildcard certificate", _leaf_on_disk)
+LEAF_ON_DISK = Check("A client that trusts the root accepts the wildcard certificate", _leaf_on_disk)
 SECRET_SERVES = Check("A TLS server can serve the Secret's certificate", _secret_serves, secret_read)
