@@ -79,15 +79,13 @@ def members(sandbox: Sandbox, *listed: str) -> Object:
         "generation"
     ]
 
+    missing = [one for one in listed if one.startswith("no-")]
+
     def settled() -> Object | None:
         live = sandbox.get(MEMBER_ROLLS, MESH, "default")
         status = live.get("status", {})
-        done = status.get("observedGeneration") == generation and is_true(live, "Ready")
-        return (
-            live
-            if done or len(status.get("pendingMembers", [])) == sum(one.startswith("no-") for one in listed)
-            else None
-        )
+        seen = status.get("observedGeneration") == generation
+        return live if seen and (status["pendingMembers"] == missing) else None
 
     return dict(eventually(settled))
 
