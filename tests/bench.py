@@ -84,9 +84,7 @@ def thousand(root: Path) -> list[str]:
     state = State("thousand", root)
     lifecycle.start(state, Played(ingress="kourier"), Console(file=io.StringIO()))
     try:
-        api = Api(
-            f"https://127.0.0.1:{state.settings().api_port}", token(state.pki, STAND_INS), str(state.pki / "ca.crt")
-        )
+        api = connected(state)
         ours = [f"team-{number}" for number in range(NAMESPACES)]
         theirs = [f"bare-{number}" for number in range(NAMESPACES)]
         with concurrent.futures.ThreadPoolExecutor(CONNECTIONS) as pool:
@@ -113,6 +111,12 @@ def thousand(root: Path) -> list[str]:
         return [*lines, "", *kubectl(state, theirs)]
     finally:
         lifecycle.stop(state)
+
+
+def connected(state: State) -> Api:
+    """The bare client: one pool of connections, JSON in and out."""
+    server = f"https://127.0.0.1:{state.settings().api_port}"
+    return Api(server, token(state.pki, STAND_INS), str(state.pki / "ca.crt"))
 
 
 def _compared(what: str, ours: float, theirs: float) -> str:
@@ -169,16 +173,13 @@ def kubectl(state: State, names: list[str]) -> list[str]:
         document["metadata"]["name"] += "-kubectl"
     path = state.folder / "policies.yaml"
     path.write_text(yaml.safe_dump_all(documents))
-    found = []
+    found, api = [], connected(state)
     for option in ("--server-side", "--server-side=false"):
         command = [program, f"--kubeconfig={state.kubeconfig}", "apply", option, "-f", str(path)]
         began = time.monotonic()
         subprocess.run(command, check=True, capture_output=True, timeout=900)
         found.append(f"`kubectl apply {option}` of the same 1,000 policies: {time.monotonic() - began:.1f} s.")
         names_of = [f"/apis/networking.k8s.io/v1/namespaces/{name}/networkpolicies" for name in names]
-        api = Api(
-            f"https://127.0.0.1:{state.settings().api_port}", token(state.pki, STAND_INS), str(state.pki / "ca.crt")
-        )
         with concurrent.futures.ThreadPoolExecutor(CONNECTIONS) as pool:
             list(pool.map(lambda where: api.request("DELETE", where), names_of))
     return found
