@@ -20,6 +20,11 @@ from runbooks_sandbox.state import INGRESSES, SandboxError, State, WrongCall
 _NAME = click.option("--name", default="default", show_default=True, help="Which sandbox; several can run at once.")
 
 
+def _console() -> Console:
+    """Where progress goes; paths stay whole, whatever is in them and however narrow the terminal is."""
+    return Console(stderr=True, soft_wrap=True, markup=False, highlight=False)
+
+
 def _explained(function: Callable[..., Any]) -> Callable[..., Any]:
     """Errors in a sentence with what to do; exit code 1, or that of a wrong call."""
 
@@ -76,7 +81,7 @@ def sandbox() -> None:
 @_explained
 def start(name: str, **played: Any) -> None:
     """Start it; what it held when it was stopped is there again."""
-    state, console = State(name), Console(stderr=True)
+    state, console = State(name), _console()
     if not lifecycle.start(state, Played(**played), console):
         console.print(f"sandbox {name} is already running")
     _show(lifecycle.status(state))
@@ -129,7 +134,7 @@ def _words(value: Any) -> str:
 @_explained
 def reset(name: str, **played: Any) -> None:
     """Begin anew: empty cluster, no certificates, no faults; other versions if you say so."""
-    was_running = lifecycle.reset(State(name), Played(**played), Console(stderr=True))
+    was_running = lifecycle.reset(State(name), Played(**played), _console())
     click.echo(f"sandbox {name} is {'as new' if was_running else 'empty; runbooks sandbox start begins anew'}")
 
 
