@@ -134,3 +134,39 @@ class OutOfOrder(RunbookError):
 
 class NotDone(RunbookError):
     """The runbook ended, and not with the outcome that its mode asks for."""
+
+
+class RecordError(RunbookError):
+    """A record, the archive of records, or the key that signs them stands in the way."""
+
+
+class SigningKeyError(RecordError):
+    """A key for signing or checking is missing, not usable, or open to others."""
+
+
+class ArchiveUnusable(RecordError):
+    """The folder is no archive of this format, is not what its signed head says, or cannot be locked."""
+
+
+class NotRecorded(RecordError):
+    """An entry could not be written; the archive is as it was before."""
+
+
+class WrongSignature(RecordError):
+    """A signature does not fit what it stands under: one of the two was altered."""
+
+
+class NotTrusted(RecordError):
+    """What is signed may be whole, but no trusted key says so."""
+
+    exit_code = 3
+
+
+class NotChecked(RecordError):
+    """Whether something is as it was signed could not be found out, which is neither yes nor no."""
+
+    exit_code = 3
+
+
+class SecretFound(RecordError):
+    """A file that should be kept holds a secret, so it is kept out."""
