@@ -22,13 +22,15 @@ def steps() -> str:
     lines = ["# From the documented step to its proof", "", "Made from `runbooks.procedure` by `make docs`.", ""]
     for section in SECTIONS.values():
         lines += [f"## {section.number} {section.title}", "", f"{section.heading_ja}. Changes: {section.changes}.", ""]
-        if section.steps:
+        if not section.steps:
+            lines.append("It judges what the other sections ask for; each finding names the section and what to do.")
+        else:
             lines += ["| documented step | cells | replaces | proven by |", "|---|---|---|---|"]
         for step in section.steps:
             verbs = ["apply", *(["wait"] if step.awaits else []), *(["prove"] if step.checks else [])]
             cells = ", ".join(f"`{verb}-{step.id}`" for verb in verbs)
             commands = "<br>".join(f"`{_cell(command)}`" for command in step.replaces)
-            checks = "<br>".join(check.title for check in step.checks) or "the next step's proofs"
+            checks = "<br>".join(check.title for check in step.checks) or "a later step's proofs"
             lines.append(f"| {step.title}<br>{_cell(step.title_ja)} | {cells} | {commands} | {checks} |")
         if section.errata:
             lines += ["", "Where the page is wrong, stale or contradicts itself:", ""]

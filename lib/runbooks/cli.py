@@ -186,7 +186,7 @@ def _rbac(sections: Iterable[Section], folder: Path | None, mode: str, subject: 
         raise UsageError(f"reading --subject {subject}", "", "write NAMESPACE/SERVICEACCOUNT, for example ops/nightly")
     rights = set()
     for section in sections:
-        values, _ = _values(section, folder, (), mode)
+        values = _values(section, folder, (), mode)
         given = check(section.model, values)
         rights |= set(rights_to_read(section, given))
         if mode != "verify":
@@ -220,10 +220,10 @@ def render(names: Sequence[str], folder: Path, given: Sequence[tuple[str, str]])
       runbooks render all --parameters parameters/prod-a > mesh.yaml
       runbooks render 6.4.3 --parameters parameters/prod-a -p local_gateway https
     """
-    sections = _sections(names, str(read_file(folder / "cluster.yaml").get("ingress", "istio")))
+    sections = _sections(names, _ingress(folder, given))
     _refuse_unknown(sections, given)
     for section in sections:
-        values, _ = _values(section, folder, given, "verify")
+        values = _values(section, folder, given, "verify")
         situation = Situation(check(section.model, values), dt.datetime.now(dt.UTC))
         click.echo(manifests_of(section, situation), nl=False)
 
@@ -265,14 +265,14 @@ def run(
       runbooks run 6.4.3 --parameters parameters/prod-a --mode verify --json
       runbooks run 6.4.3 --parameters parameters/prod-a -p members shop,billing
     """
-    sections = _sections(names, str(read_file(folder / "cluster.yaml").get("ingress", "istio")))
-    calls = [(section, *_values(section, folder, given, mode)) for section in sections]
+    sections = _sections(names, _ingress(folder, given))
+    calls = [(section, _values(section, folder, given, mode)) for section in sections]
     _refuse_unknown(sections, given)
-    checked = [check(section.model, values) for section, values, _ in calls]
+    checked = [check(section.model, values) for section, values in calls]
     records = records or Path(platformdirs.user_data_path(_APP)) / "records"
     console = Console(stderr=as_json, highlight=False, soft_wrap=True)
     found: list[Ran] = []
-    for (section, values, _), parameters in zip(calls, checked, strict=True):
+    for (section, values), parameters in zip(calls, checked, strict=True):
         earlier = [ran.section for ran in found]
         if parameters.mode == "apply" and any(ran.exit_code == 1 for ran in found):
             found.append(runs.not_run(section, f"{earlier[-1]} did not end well"))
@@ -284,6 +284,10 @@ def run(
     else:
         _show_outcomes(found, console)
     raise SystemExit(code)
+
+
+def _ingress(folder: Path, given: Iterable[tuple[str, str]]) -> str:
+    return str(dict(given).get("ingress") or read_file(folder / "cluster.yaml").get("ingress", "istio"))
 
 
 def _sections(names: Sequence[str], ingress: str) -> tuple[Section, ...]:
@@ -299,11 +303,8 @@ def _sections(names: Sequence[str], ingress: str) -> tuple[Section, ...]:
     return tuple(section for section in SECTIONS.values() if section in found.values())
 
 
-def _values(
-    section: Section, folder: Path, given: Iterable[tuple[str, str]], mode: str | None
-) -> tuple[dict[str, Any], Path]:
+def _values(section: Section, folder: Path, given: Iterable[tuple[str, str]], mode: str | None) -> dict[str, Any]:
     """The parameters of one runbook: cluster.yaml, then its own file, then the command line."""
-    path = folder / f"{section.stem}.yaml"
     shared = read_file(folder / "cluster.yaml")
     if strangers := [name for name in shared if name not in Parameters.model_fields]:
         own = [name for name in strangers if any(name in one.model.model_fields for one in SECTIONS.values())]
@@ -311,11 +312,15 @@ def _values(
         nearest = "; ".join(unknown(strangers, Parameters))
         remedy = f"put {', '.join(own)} into the runbook's own file" if own else nearest
         raise ParameterError(f"reading {folder / 'cluster.yaml'}", said, remedy)
-    values = shared | (read_file(path) if path.exists() else {})
+    values = dict(shared)
+    for other in SECTIONS.values():  # 6.4.1 judges what the others would be run with, so it takes their files too
+        file = folder / f"{other.stem}.yaml"
+        if issubclass(section.model, other.model) and file.exists():
+            values |= read_file(file)
     for name, text in given:
         if name in section.model.model_fields:
             values[name] = from_text(section.model, name, text)
-    return values | ({"mode": mode} if mode else {}), path
+    return values | ({"mode": mode} if mode else {})
 
 
 def _refuse_unknown(sections: Sequence[Section], given: Iterable[tuple[str, str]]) -> None:

@@ -319,21 +319,20 @@ class Connection:
         """
         found: dict[Read, tuple[Live, ...]] = {}
         refused: dict[Read, ServerRefused] = {}
+        narrowed: set[Read] = set()
         for read in dict.fromkeys(reads):
             try:
-                found[read] = tuple(self._read(read))
+                found[read] = tuple(self._list(read, read.namespace))
             except ServerRefused as error:
                 refused[read] = error
-        return Snapshot(found, refused)
-
-    def _read(self, read: Read) -> Iterator[Live]:
-        try:
-            yield from self._list(read, read.namespace)
-        except Forbidden:
-            if not read.otherwise:
-                raise
-            for namespace in read.otherwise:
-                yield from self._list(read, namespace)
+            if isinstance(refused.get(read), Forbidden) and read.otherwise:
+                narrowed.add(read)
+                try:
+                    found[read] = tuple(live for one in read.otherwise for live in self._list(read, one))
+                    del refused[read]
+                except ServerRefused as error:
+                    refused[read] = error
+        return Snapshot(found, refused, frozenset(narrowed))
 
     def _list(self, read: Read, namespace: str) -> Iterator[Live]:
         return self.objects(
@@ -423,7 +422,8 @@ class Connection:
         """A socket to a port of a Pod, through the API server (``oc port-forward``).
 
         Raises:
-            ConnectionFailed: the server does not allow it, or nothing can be reached there.
+            Forbidden: the account may not.
+            ConnectionFailed: nothing can be reached there.
         """
         attempted = f"port-forward to Pod {namespace}/{pod} port {port}"
         self._count("CONNECT")
@@ -436,7 +436,10 @@ class Connection:
             return forward.socket(port)  # type: ignore[no-any-return]
         except (ApiException, OSError, ValueError) as error:
             said = " ".join(str(error).split())
-            raise ConnectionFailed(attempted, said, "the account needs create on pods/portforward") from error
+            if "403" in said:  # the client passes the handshake's answer on in words only
+                remedy = "the account needs create on pods/portforward"
+                raise Forbidden(attempted, said, remedy, status=403) from error
+            raise ConnectionFailed(attempted, said, "look at the kubelet's and the API server's logs") from error
 
 
 # --- what answers hold ---------------------------------------------------------------------------------------------
@@ -498,7 +501,11 @@ def _raise_for(status: int, answer: Mapping[str, Any], attempted: str, audit_id:
         )
     if status == 403 and not _ADMISSION.search(message):
         raise Forbidden(
-            attempted, message, "runbooks list --rbac prints the roles that are needed", status=403, audit_id=audit_id
+            attempted,
+            message,
+            "runbooks list --rbac --mode MODE --parameters DIR prints the roles that are needed",
+            status=403,
+            audit_id=audit_id,
         )
     if status == 404:
         raise NotServed(attempted, message, status=404, audit_id=audit_id)

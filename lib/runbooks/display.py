@@ -16,11 +16,10 @@ from typing import Any
 
 import yaml
 
+from runbooks.keeper import MIME
 from runbooks.plan import Change, Operation, Plan
 from runbooks.procedure.section import Section, Step
 from runbooks.verdicts import Checked, Finding, Proof, Verdict, few
-
-MIME = "application/vnd.serverless-mesh-runbooks.v1+json"
 
 _SIGNS = {
     Verdict.MET: "✓",
@@ -40,6 +39,7 @@ _SIGNS = {
     Operation.RESTART: "↻",
     Operation.UNCHANGED: "=",
 }
+_SET = {"[+]": "list last set"}
 _LONGEST_VALUE = 200
 _MANY = 30  # from which on objects that differ in their namespace alone are shown as one
 _BRIEF = 10
@@ -238,7 +238,7 @@ def _change_details(change: Change) -> list[str]:
         if added[item.path] > _BRIEF:
             continue
         by = ", ".join(f"{owner.manager} since {owner.since}" for owner in item.owners)
-        lines.append(f"{item.path}: {_value(item.old)} → {_value(item.new)}" + (f"  (set by {by})" if by else ""))
+        lines.append(f"{item.path}: {_value(item.old)} → {_value(item.new)}" + (f"  ({_SET.get(item.path[-3:], 'set')} by {by})" if by else ""))
     lines += [f"takes {path} over from {owner.manager} (since {owner.since})" for path, owner in change.takes_over]
     lines += [f"note: {text}" for text in change.notes]
     lines += [f"PROBLEM: {text}" for text in change.problems]

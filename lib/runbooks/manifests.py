@@ -23,6 +23,7 @@ GATEWAY_SELECTOR = {"istio": "ingressgateway"}
 LOCAL_GATEWAY_PORT = 8081
 INJECT = "sidecar.istio.io/inject"
 REWRITE_PROBES = "sidecar.istio.io/rewriteAppHTTPProbers"
+UNKNOWN_NAME = "<name>"  # of an object that others have named, before the cluster was asked; none can really have it
 METRICS_PORT = 8444  # where the operator's kube-rbac-proxy serves metrics
 MONITORING_POLICY = "allow-from-openshift-monitoring-ns"
 FILTERING_ANNOTATION = "serverless.openshift.io/enable-secret-informer-filtering"

@@ -185,7 +185,7 @@ class Parameters(BaseModel):
         description="field managers whose values a runbook may replace; it stops for all others",
     )
     strict_documentation: bool = Field(
-        False, description="true: use nothing that the Red Hat documentation does not mention"
+        False, description="true: keep to documented keys and labels even where a version or cluster has others"
     )
     timeout_s: Annotated[int, Field(ge=1, le=86400)] = Field(600, description="longest wait for each step, in seconds")
     change_ticket: Text = Field("", description="number of the approved change", examples=["CHG0031337"])
@@ -200,18 +200,6 @@ class Parameters(BaseModel):
     def all_members(self) -> tuple[str, ...]:
         """The namespaces that the section adds to the mesh."""
         return tuple(self.members)
-
-
-class CheckPrerequisites(Parameters):
-    """What 6.4.1 takes besides."""
-
-    section: ClassVar[str] = "6.4.1"
-
-    custom_domains: list[DottedName] = Field(
-        [],
-        description="domains outside of the cluster's own that have to be mapped",
-        examples=[["www.example.org"]],
-    )
 
 
 class CreateIngressCertificates(Parameters):
@@ -292,6 +280,25 @@ class IntegrateWithKourier(Parameters):
     """What 6.4.5 takes: nothing besides what all runbooks share."""
 
     section: ClassVar[str] = "6.4.5"
+
+
+class CheckPrerequisites(
+    CreateIngressCertificates, IntegrateServiceMesh, EnableServingMetrics, EnableSecretFiltering, IntegrateWithKourier
+):
+    """What 6.4.1 takes besides: what the sections would be run with, since it judges just that."""
+
+    section: ClassVar[str] = "6.4.1"
+
+    custom_domains: list[DottedName] = Field(
+        [],
+        description="domains outside of the cluster's own that have to be mapped",
+        examples=[["www.example.org"]],
+    )
+
+    @property
+    def all_members(self) -> tuple[str, ...]:
+        """No section's own; each judges with its own parameters."""
+        return tuple(self.members)
 
 
 # --- checking ----------------------------------------------------------------------------------------------------
@@ -397,12 +404,12 @@ def _missing(parameters: Parameters) -> list[str]:
         for name in ("change_ticket", "reason"):
             if getattr(parameters, f"require_{name}") and not getattr(parameters, name).strip():
                 found.append(f"{name}: missing; this environment wants one before anything is applied")
-    if isinstance(parameters, IntegrateServiceMesh) and parameters.service_namespace not in parameters.members:
+    if type(parameters) is IntegrateServiceMesh and parameters.service_namespace not in parameters.members:
         found.append(f"service_namespace: {parameters.service_namespace!r} is not one of the members")
     if isinstance(parameters, IntegrateWithKourier):
         outside = [name for name in parameters.members if name in _OUTSIDE_BESIDE_KOURIER]
         found += [f"members: {name!r} stays outside of the mesh where Kourier serves" for name in outside]
-    if isinstance(parameters, CreateIngressCertificates):
+    if type(parameters) is CreateIngressCertificates:
         found += _missing_files(parameters)
     return found
 

@@ -22,7 +22,8 @@ from runbooks.manifests import Manifest
 from runbooks.ownership import Owner, Path, owners
 
 DIGEST_PREFIX = "plan-sha256:"  # so that no tool takes a digest for a number
-LIST_MANAGER = "runbooks-lists"
+OUR_MANAGERS = "runbooks-"
+LIST_MANAGER = f"{OUR_MANAGERS}lists"
 
 
 class Operation(StrEnum):
@@ -148,6 +149,7 @@ class Change:
         rewritten: the fields whose values the server's admission rewrites.
         problems: why it cannot be applied.
         refused: what the server said to a dry run, where that keeps no other change from being made.
+        unread: why the object could not be read, so that nothing can be told of it.
     """
 
     step: str
@@ -160,6 +162,7 @@ class Change:
     rewritten: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
     refused: str = ""
+    unread: str = ""
 
     def digests(self) -> list[str]:
         """One digest for each field: identity, field, old and new value."""
@@ -188,6 +191,11 @@ class Plan:
     def refused(self) -> tuple[str, ...]:
         """The changes that the server would refuse, and why; the others can be made."""
         return tuple(f"{change.target}: {change.refused}" for change in self.changes if change.refused)
+
+    @property
+    def unread(self) -> tuple[str, ...]:
+        """The objects that could not be read, and why."""
+        return tuple(f"{change.target}: {change.unread}" for change in self.changes if change.unread)
 
     def digests(self) -> frozenset[str]:
         """The digests of the single field changes."""
@@ -343,7 +351,7 @@ def change_of(step: str, desired: Desired, live: Mapping[str, Any] | None, diffe
 def _added_fields(addition: Addition, live: Mapping[str, Any]) -> Iterable[FieldChange]:
     path = addition.shared.path
     for entry in addition.entries:
-        yield FieldChange(f"{show_path(path)}[+]", None, entry)
+        yield FieldChange(f"{show_path(path)}[+]", None, entry, owners(live, path))
     for position, lacks in addition.amended:
         name = at(live, (*path, position, addition.shared.key or ""))
         for below, value in lacks:
@@ -452,11 +460,39 @@ def take_overs(
         if manager in permitted:
             taken.append((path, owner))
         else:
-            problems.append(
-                f"{path} belongs to the field manager {manager} (since {owner.since or 'an unknown time'}), which is "
-                "not in take_over; settle it with its owner, or add the manager to take_over"
-            )
-    return replace(change, takes_over=tuple(taken), problems=change.problems + tuple(problems))
+            problems.append(_not_ours(path, owner))
+    return replace(change, takes_over=change.takes_over + tuple(taken), problems=change.problems + tuple(problems))
+
+
+def _not_ours(path: str, owner: Owner) -> str:
+    return (
+        f"{path} belongs to the field manager {owner.manager} (since {owner.since or 'an unknown time'}), which is "
+        "not in take_over; settle it with its owner, or add the manager to take_over"
+    )
+
+
+def list_take_overs(change: Change, desired: Desired, live: Mapping[str, Any], allowed: Iterable[str]) -> Change:
+    """A change in the light of who set the values that it would replace in entries of shared lists.
+
+    A list patch meets no conflicts, so the rule of ``take_over`` is applied here. Entries that are only added to, and
+    lists that our own managers wrote last, replace nobody's values.
+    """
+    permitted, taken, problems = set(allowed), [], []
+    for addition in compare(desired, live).additions:
+        replaced = any(
+            at(live, (*addition.shared.path, position, *below)) is not None
+            for position, lacks in addition.amended
+            for below, _ in lacks
+        )
+        if not replaced:
+            continue
+        path = show_path(addition.shared.path)
+        for owner in owners(live, addition.shared.path):
+            if owner.manager in permitted:
+                taken.append((path, owner))
+            elif not owner.manager.startswith(OUR_MANAGERS):
+                problems.append(_not_ours(path, owner))
+    return replace(change, takes_over=change.takes_over + tuple(taken), problems=change.problems + tuple(problems))
 
 
 # --- what is sent ------------------------------------------------------------------------------------------------

@@ -22,11 +22,12 @@ from runbooks.kinds import (
     GATEWAY,
     INGRESS_CONFIG,
     KNATIVE_SERVING,
+    MEMBER_ROLL,
     NAMESPACE,
     SECRET,
     Kind,
 )
-from runbooks.manifests import GATEWAY_SELECTOR, INGRESS_GATEWAY, LOCAL_GATEWAY, SERVING_NAMESPACE
+from runbooks.manifests import GATEWAY_SELECTOR, INGRESS_GATEWAY, LOCAL_GATEWAY, MEMBER_ROLL_NAME, SERVING_NAMESPACE
 from runbooks.parameters import (
     CheckPrerequisites,
     CreateIngressCertificates,
@@ -49,6 +50,7 @@ from runbooks.versions import (
     Version,
 )
 
+RBAC = "runbooks list --rbac --mode MODE --parameters DIR prints the roles that are needed"
 Need = Callable[[Situation[Any]], Finding]
 
 
@@ -68,7 +70,7 @@ def _unreadable(title: str, situation: Situation[Any], kind: Kind) -> Finding | 
     if situation.snapshot.not_served(kind):
         remedy = f"install the operator that brings {kind.plural}.{kind.group}"
         return _not_met(title, f"the cluster does not know {kind.name} ({kind.api_version})", remedy)
-    return Finding(title, Verdict.UNKNOWN, said, "runbooks list --rbac prints the roles that are needed")
+    return Finding(title, Verdict.UNKNOWN, said, RBAC)
 
 
 # --- the account -------------------------------------------------------------------------------------------------
@@ -80,7 +82,7 @@ def account_rights(situation: Situation[Any]) -> Finding:
     if not situation.denied:
         return _met(title, "every right asked for is granted")
     said = "missing: " + "; ".join(in_words(situation.denied))
-    remedy = "runbooks list --rbac prints the roles to grant"
+    remedy = RBAC
     if situation.parameters.mode == "apply":
         return _not_met(title, said, remedy)
     # a plan without the server's opinion is still a plan
@@ -255,7 +257,7 @@ def one_label_hosts(situation: Situation[Any]) -> Finding:
     for kind in (KNATIVE_SERVING, CONFIG_MAP):
         said = situation.snapshot.unreadable(kind)
         if said and not situation.snapshot.not_served(kind):
-            return Finding(title, Verdict.UNKNOWN, said, "runbooks list --rbac prints the roles that are needed")
+            return Finding(title, Verdict.UNKNOWN, said, RBAC)
     spec = [serving.get("spec") or {} for serving in situation.snapshot.objects(KNATIVE_SERVING, SERVING_NAMESPACE)]
     given = [((one.get("config") or {}).get("network") or {}) for one in spec]
     given.append((situation.snapshot.get(CONFIG_MAP, SERVING_NAMESPACE, "config-network") or {}).get("data") or {})
@@ -277,16 +279,20 @@ def custom_domains(situation: Situation[CheckPrerequisites]) -> Finding:
         said = "DomainMapping comes with Knative Serving"
         return Finding(title, Verdict.COMES, said, remedy, "6.4.3") if wanted else _met(title, "none asked for")
     if said := situation.snapshot.unreadable(DOMAIN_MAPPING):
-        return Finding(title, Verdict.UNKNOWN, said, "runbooks list --rbac prints the roles that are needed")
+        return Finding(title, Verdict.UNKNOWN, said, RBAC)
     mappings = {live["metadata"]["name"]: live for live in situation.snapshot.objects(DOMAIN_MAPPING)}
     faults = [f"there is no DomainMapping {name}" for name in sorted(wanted - mappings.keys())]
+    others: list[str] = []
     for name, live in sorted(mappings.items()):
         state = readiness.conditions(live, "DomainClaimed", "CertificateProvisioned", "Ready")
         if not state.done:
-            faults.append(f"DomainMapping {live['metadata']['namespace']}/{name}: {state.message}")
+            said = f"DomainMapping {live['metadata']['namespace']}/{name}: {state.message}"
+            (faults if name in wanted else others).append(said)
+    remedy = "a mapping needs its ClusterDomainClaim and a certificate of its own (spec.tls.secretName)"
     if faults:
-        remedy = "a mapping needs its ClusterDomainClaim and a certificate of its own (spec.tls.secretName)"
-        return _not_met(title, "; ".join(faults), remedy)
+        return _not_met(title, few(faults, "; "), remedy)
+    if others:  # somebody's, and none that was asked for
+        return Finding(title, Verdict.WARNING, few(others, "; "), remedy)
     return _met(title, ", ".join(sorted(mappings)) or "none asked for, none there")
 
 
@@ -294,7 +300,7 @@ def certificate_material(situation: Situation[CreateIngressCertificates]) -> Fin
     """What there is of keys and certificates can be used or safely be added to."""
     title = "Keys and certificates can be used"
     if said := situation.snapshot.unreadable(SECRET):
-        return Finding(title, Verdict.UNKNOWN, said, "runbooks list --rbac prints the roles that are needed")
+        return Finding(title, Verdict.UNKNOWN, said, RBAC)
     prepared = situation.prepared
     if isinstance(prepared, CertificateError):
         return _not_met(title, f"{prepared.attempted}: {prepared.said}", prepared.remedy)
@@ -308,7 +314,7 @@ def usable_certificate(situation: Situation[IntegrateServiceMesh]) -> Finding:
     given = situation.parameters
     title = f"Secret {given.mesh_namespace}/{given.certificate_secret} holds a usable certificate"
     if said := situation.snapshot.unreadable(SECRET):
-        return Finding(title, Verdict.UNKNOWN, said, "runbooks list --rbac prints the roles that are needed")
+        return Finding(title, Verdict.UNKNOWN, said, RBAC)
     try:
         pair = secret_pair(situation)
         found = _certificate_faults(pair, situation) if pair else ["there is no such Secret"]
@@ -418,15 +424,29 @@ def no_other_gateway(situation: Situation[Any]) -> Finding:
     if unreadable := _unreadable(title, situation, GATEWAY):
         return unreadable
     ours = {(SERVING_NAMESPACE, INGRESS_GATEWAY), (SERVING_NAMESPACE, LOCAL_GATEWAY)}
+    in_mesh = _mesh_members(situation)
     found = [
         f"{live['metadata']['namespace']}/{live['metadata']['name']}"
         for live in situation.snapshot.objects(GATEWAY)
-        if (live["metadata"]["namespace"], live["metadata"]["name"]) not in ours and _claims_everything(live)
+        if live["metadata"]["namespace"] in in_mesh
+        and (live["metadata"]["namespace"], live["metadata"]["name"]) not in ours
+        and _claims_everything(live)
     ]
     if found:
         said = f"{', '.join(found)} claims port 443 with hosts '*' for the same gateway Pods"
         return _not_met(title, said, "give that Gateway hosts of its own, or remove it")
+    if situation.snapshot.is_narrowed(GATEWAY):
+        said = "none does in the namespaces that could be read; those of other members were not"
+        return Finding(title, Verdict.WARNING, said, RBAC)
     return _met(title, "none does")
+
+
+def _mesh_members(situation: Situation[Any]) -> set[str]:
+    """The namespaces whose Gateways the mesh's control plane sees, those that are to join included."""
+    given = situation.parameters
+    roll = situation.snapshot.get(MEMBER_ROLL, given.mesh_namespace, MEMBER_ROLL_NAME) or {}
+    listed = (roll.get("spec") or {}).get("members") or []
+    return {given.mesh_namespace, SERVING_NAMESPACE, *given.members, *listed}
 
 
 def _claims_everything(gateway: Live) -> bool:
@@ -512,11 +532,13 @@ def needed_secrets_labelled(situation: Situation[Any]) -> Finding:
     """Every Secret that a DomainMapping serves from carries the label without which the filter hides it."""
     title = "No Secret that a DomainMapping needs is hidden by the filter"
     snapshot = situation.snapshot
-    if snapshot.forbidden(DOMAIN_MAPPING):
-        remedy = "runbooks list --rbac prints the roles that are needed"
-        return Finding(title, Verdict.UNKNOWN, snapshot.unreadable(DOMAIN_MAPPING), remedy)
     if snapshot.not_served(DOMAIN_MAPPING):
         return _met(title, f"the cluster does not serve {DOMAIN_MAPPING} ({DOMAIN_MAPPING.api_version})")
+    if said := snapshot.unreadable(DOMAIN_MAPPING):
+        return Finding(title, Verdict.UNKNOWN, said, RBAC)
+    if snapshot.is_narrowed(DOMAIN_MAPPING):
+        said = "the filter rules in every namespace, and DomainMappings could be read in some only"
+        return Finding(title, Verdict.UNKNOWN, said, RBAC)
     wanted = _needed_secrets(situation)
     unread = [one for one in wanted if _secrets_of(one.namespace) not in snapshot.found]
     hidden, missing = secret_filtering.sightless([one for one in wanted if one not in unread], snapshot.objects(SECRET))

@@ -11,7 +11,7 @@ from typing import Any
 
 from runbooks.verdicts import few
 
-Live = Mapping[str, Any]
+Live = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,16 @@ def exists(live: Live | None) -> State:
     return State(True) if live is not None else _MISSING
 
 
+def running(pods: Iterable[Live]) -> list[Live]:
+    """The Pods that are neither finished nor on their way out."""
+    return [
+        pod
+        for pod in pods
+        if not pod["metadata"].get("deletionTimestamp")
+        and pod.get("status", {}).get("phase") not in ("Succeeded", "Failed")
+    ]
+
+
 def replaced(pods: Iterable[Live], gone: Live, count: int) -> State:
     """Done when one Pod has gone and as many of its kind as before are ready.
 
@@ -70,7 +80,7 @@ def replaced(pods: Iterable[Live], gone: Live, count: int) -> State:
         gone: the Pod that was evicted.
         count: how many there were before.
     """
-    others = [pod for pod in pods if pod["metadata"]["uid"] != gone["metadata"]["uid"]]
+    others = [pod for pod in running(pods) if pod["metadata"]["uid"] != gone["metadata"]["uid"]]
     ready = [pod for pod in others if condition(pod, "Ready").get("status") == "True"]
     return State(len(ready) >= count, f"{len(ready)} of {count} Pods are ready")
 

@@ -45,10 +45,12 @@ class Snapshot:
     Args:
         found: the objects of each read that was answered.
         refused: the server's error for each read that was not.
+        narrowed: the reads of all namespaces that were answered for the namespaces named in them only.
     """
 
     found: Mapping[Read, tuple[Live, ...]] = field(default_factory=dict)
     refused: Mapping[Read, ServerRefused] = field(default_factory=dict)
+    narrowed: frozenset[Read] = frozenset()
 
     def objects(self, kind: Kind, namespace: str | None = None) -> tuple[Live, ...]:
         """All objects of a kind that were read, of one namespace or of all."""
@@ -74,7 +76,9 @@ class Snapshot:
 
     def plus(self, other: Snapshot) -> Snapshot:
         """The answers of both."""
-        return Snapshot({**self.found, **other.found}, {**self.refused, **other.refused})
+        return Snapshot(
+            {**self.found, **other.found}, {**self.refused, **other.refused}, self.narrowed | other.narrowed
+        )
 
     def of(self, ref: ObjectRef) -> Live | None:
         """The object that a reference means."""
@@ -85,13 +89,22 @@ class Snapshot:
         return next((error.said for read, error in self.refused.items() if read.kind == kind), "")
 
     def refusals(self, reads: Iterable[Read]) -> tuple[str, ...]:
-        """What the server said to those of the reads that the account may not make."""
+        """What the server said to those of the reads that it did not answer; a kind that it lacks is an answer."""
         errors = (self.refused.get(read) for read in reads)
-        return tuple(error.said for error in errors if isinstance(error, Forbidden))
+        return tuple(error.said for error in errors if error is not None and not isinstance(error, NotServed))
+
+    def renewed(self, fresh: Snapshot) -> Snapshot:
+        """The answers with newer ones in the place of those to the same reads, refusals included."""
+        kept = {read: objects for read, objects in self.found.items() if read not in fresh.refused}
+        return Snapshot({**kept, **fresh.found}, fresh.refused, self.narrowed | fresh.narrowed)
 
     def not_served(self, kind: Kind) -> bool:
         """Whether the server does not know the kind: its CRD is missing."""
         return any(isinstance(e, NotServed) for read, e in self.refused.items() if read.kind == kind)
+
+    def is_narrowed(self, kind: Kind) -> bool:
+        """Whether objects of a kind were read in some namespaces only, since the account may not list all."""
+        return any(read.kind == kind for read in self.narrowed)
 
     def forbidden(self, kind: Kind) -> bool:
         """Whether the account may not read the kind."""

@@ -9,18 +9,18 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import sys
+import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from importlib import metadata
 from typing import Any
 
-from runbooks import batch, certificate_folder, cluster, display, readiness, wait
+from runbooks import batch, certificate_folder, cluster, display, wait
 from runbooks.checks.check import Check
 from runbooks.cluster import Connection
 from runbooks.display import View
 from runbooks.errors import (
-    ChangedSincePlan,
     Conflict,
     Forbidden,
     NotDone,
@@ -28,9 +28,7 @@ from runbooks.errors import (
     RunbookError,
     ServerRefused,
     TimedOut,
-    WrongCluster,
 )
-from runbooks.kinds import CLUSTER_VERSION, CONFIG_MAP, POD, ObjectRef
 from runbooks.manifests import Manifest
 from runbooks.parameters import Parameters, from_globals
 from runbooks.plan import (
@@ -46,8 +44,8 @@ from runbooks.plan import (
     change_of_file,
     change_of_restart,
     compare,
+    list_take_overs,
     masked,
-    stale,
     take_overs,
 )
 from runbooks.procedure import SECTIONS
@@ -56,10 +54,11 @@ from runbooks.procedure.section import Awaited, Section, Step, Wanted
 from runbooks.readiness import State
 from runbooks.rights import Right
 from runbooks.situation import Situation
-from runbooks.snapshot import Live, Snapshot
+from runbooks.snapshot import Live
+from runbooks.target import identify
 from runbooks.verdicts import EXIT_CODES, Checked, Finding, Proof, Verdict, blocking, conclude, few
+from runbooks.writing import Writing
 
-SANDBOX = ObjectRef(CONFIG_MAP, "kube-public", "runbooks-sandbox")
 _PLAN_ATTEMPTS = 5
 _MANY = 10  # of rights alike, from which on one question for all namespaces is worth it
 _EFFECT_TIMEOUT_S = 60.0  # how long a change may take from the API server to the last proxy
@@ -80,54 +79,7 @@ def open_runbook(section: str, given: Mapping[str, object]) -> Runbook:
     found = SECTIONS[section]
     parameters = from_globals(found.model, given)
     connection = cluster.connect(parameters.kubeconfig, parameters.context)
-    return Runbook(found, parameters, connection, _identify(connection, parameters))
-
-
-def _identify(connection: Connection, parameters: Parameters) -> dict[str, Any]:
-    """Who answers, and who we are to it."""
-    version = connection.version()
-    if parameters.api_server and parameters.api_server.rstrip("/") != connection.server.rstrip("/"):
-        raise WrongCluster(
-            f"connecting with context {parameters.context}",
-            f"it leads to {connection.server}, and api_server is {parameters.api_server}",
-            "correct the context or api_server; nothing was changed",
-        )
-    cluster_id, openshift = _cluster_identity(connection)
-    if parameters.cluster_id and parameters.cluster_id != cluster_id:
-        raise WrongCluster(
-            f"connecting to {connection.server}",
-            f"its cluster id is {cluster_id or 'unknown'}, and cluster_id is {parameters.cluster_id}",
-            "correct the context or cluster_id; nothing was changed",
-        )
-    return {
-        "server": connection.server,
-        "kubernetes": version,
-        "openshift": openshift,
-        "cluster_id": cluster_id,
-        "context": parameters.context,
-        "user": connection.whoami(),
-        "mode": parameters.mode,
-        "sandbox": _sandbox(connection),
-    }
-
-
-def _cluster_identity(connection: Connection) -> tuple[str, str]:
-    """Cluster id and OpenShift version; empty where the account may not read them, or there are none."""
-    try:
-        live = connection.get(CLUSTER_VERSION, "", "version") or {}
-    except ServerRefused:
-        return "", ""
-    desired = live.get("status", {}).get("desired", {})
-    return str(live.get("spec", {}).get("clusterID", "")), str(desired.get("version", ""))
-
-
-def _sandbox(connection: Connection) -> dict[str, str]:
-    """How the sandbox describes itself; empty on a real cluster."""
-    try:
-        live = connection.get(SANDBOX.kind, SANDBOX.namespace, SANDBOX.name)
-    except Forbidden:
-        return {}
-    return dict((live or {}).get("data") or {})
+    return Runbook(found, parameters, connection, identify(connection, parameters))
 
 
 @dataclass
@@ -141,6 +93,7 @@ class _Story:
     checked: list[Checked] = field(default_factory=list)
     failure: str = ""
     snapshot_is_old: bool = False
+    run: set[str] = field(default_factory=set)
 
 
 class Runbook:
@@ -163,6 +116,7 @@ class Runbook:
         self._started = dt.datetime.now(dt.UTC)
         self._situation: Situation[Parameters] = Situation(parameters, self._started)
         self._story = _Story()
+        self._noting = threading.Lock()
 
     # --- before anything is changed ------------------------------------------------------------------------------
 
@@ -178,27 +132,28 @@ class Runbook:
         """
         self._story = _Story()
         section, parameters = self._section, self._parameters
-        denied: tuple[Right, ...] = ()
-        if section.asks:
-            denied = self._denied(section.asks(self._situation))
-        elif parameters.mode != "verify":
-            denied = self._denied(rights_to_write(section, self._situation))
         situation = Situation(
             parameters,
             dt.datetime.now(dt.UTC),
             self._connection.survey(section.all_reads(parameters)),
             certificate_folder.read(parameters.certificates_dir, section.files) if parameters.certificates_dir else {},
             _given_files(parameters),
-            denied,
-            self._identity["sandbox"],
+            sandbox=self._identity["sandbox"],
         )
         if more := section.reads_besides(situation):
             situation = replace(situation, snapshot=situation.snapshot.plus(self._connection.survey(more)))
+        situation = replace(situation, denied=self._denied(self._asked(situation)))
         self._situation = replace(situation, prepared=section.prepared(situation))
         if not section.steps:
             self._story.plan = Plan(())
         self._story.findings = tuple(self._finding(need(self._situation)) for need in section.needs(parameters))
         return display.preconditions(self._story.findings)
+
+    def _asked(self, situation: Situation[Parameters]) -> tuple[Right, ...]:
+        """The rights to ask the server about: what is found decides which objects there are to write."""
+        if self._section.asks:
+            return self._section.asks(situation)
+        return () if self._parameters.mode == "verify" else rights_to_write(self._section, situation)
 
     def _denied(self, asked: Iterable[Right]) -> tuple[Right, ...]:
         """The rights that the account lacks; one that is needed in many places is first asked for in all of them."""
@@ -255,7 +210,7 @@ class Runbook:
         self._story.plan = plan
         if plan.problems:
             said = few(plan.problems, "; ")
-            found = Finding("The server accepts the plan", Verdict.NOT_MET, said, "each problem says what to do")
+            found = Finding("The plan can be applied", Verdict.NOT_MET, said, "each problem says what to do")
             self._story.findings = (*(self._story.findings or ()), found)
         if plan.refused:
             said = few(plan.refused, "; ")
@@ -276,6 +231,8 @@ class Runbook:
             return replace(change, operation=Operation.UNCHANGED, fields=(), notes=(note,))
         if live is None and (judged := self._unread(wanted, change)):
             return judged
+        if live is not None:
+            change = list_take_overs(change, wanted, live, self._parameters.take_over)
         if change.operation is Operation.UNCHANGED or self._parameters.mode == "verify" or self._blocked:
             return change
         return self._with_opinion(step, wanted, live, change)
@@ -289,7 +246,10 @@ class Runbook:
         if snapshot.not_served(kind):
             said = f"the cluster does not know {kind.plural}.{kind.group}; install the operator that brings it"
             return replace(change, problems=(said,))
-        if said := snapshot.unreadable(kind):
+        if (said := snapshot.unreadable(kind)) and self._parameters.mode == "verify":
+            # what could not be read is neither missing nor as it should be
+            return replace(change, operation=Operation.UNCHANGED, fields=(), unread=said)
+        if said:
             return replace(change, notes=(f"planned without the server's opinion: {said}",))
         if wanted.amend and self._waits:
             return replace(
@@ -316,6 +276,8 @@ class Runbook:
                 said, ref = error.said, wanted.ref
                 live = self._connection.get(ref.kind, ref.namespace, ref.name)
                 change = change_of(step.id, wanted, live, compare(wanted, live))
+                if live is not None:
+                    change = list_take_overs(change, wanted, live, self._parameters.take_over)
             except ServerRefused as error:
                 if wanted.independent:
                     return replace(change, refused=error.said)
@@ -344,86 +306,17 @@ class Runbook:
         return self._carried_out("applied", "apply", self._section.step(step_id), self._apply)
 
     def _apply(self, step: Step) -> View:
-        self._after("plan", self._story.plan is not None)
         assert self._story.plan is not None
         planned = zip(self._objects(step), self._story.plan.of_step(step.id), strict=True)
         pending = [(wanted, change) for wanted, change in planned if change.operation is not Operation.UNCHANGED]
-        objects = [(wanted, change) for wanted, change in pending if isinstance(wanted, Desired)]
         before = len(self._story.written)
-        for wanted, change in pending:  # files and restarts one at a time, in their order
-            if not isinstance(wanted, Desired):
-                self._written(self._write_alone(wanted, change))
-        done = batch.each(lambda one: self._write_object(*one), objects, _say, "written", self._written)
-        if done.errors:
-            raise _together(done.errors, len(objects))
+        Writing(self._connection, self._section.field_manager, self._situation, self._written, _say).carry_out(pending)
         return display.applied(step, self._story.written[before:])
 
-    def _written(self, entry: dict[str, Any] | None) -> None:
-        if entry:
-            self._story.written.append(entry)
+    def _written(self, entry: Mapping[str, Any]) -> None:
+        with self._noting:  # objects of one step are written from several threads
+            self._story.written.append(dict(entry))
             self._story.snapshot_is_old = True
-
-    def _write_alone(self, wanted: DesiredFile | DesiredRestart, planned: Change) -> dict[str, Any] | None:
-        if isinstance(wanted, DesiredFile):
-            certificate_folder.write(wanted.path, wanted.content or b"")
-            return _entry(planned)
-        return self._restart(wanted, planned)
-
-    def _restart(self, wanted: DesiredRestart, planned: Change) -> dict[str, Any] | None:
-        """Evict one Pod, unless it is gone already, and wait until a new one is ready in its place."""
-        pod = wanted.pod
-        live = self._connection.get(pod.kind, pod.namespace, pod.name)
-        if live is None or live["metadata"]["uid"] != wanted.uid:
-            return None
-        before = list(self._alike(live))
-        audit_id = self._connection.evict(pod.namespace, pod.name)
-        judge = {f"a new Pod for {pod.name}": lambda: readiness.replaced(self._alike(live), live, len(before))}
-        wait.until(judge, self._parameters.timeout_s, _say)
-        return {**_entry(planned), "audit_id": audit_id}
-
-    def _alike(self, pod: Live) -> Iterator[Live]:
-        """The Pods of the same workload."""
-        selector = f"app={pod['metadata']['labels']['app']}"
-        return self._connection.objects(POD, pod["metadata"]["namespace"], label_selector=selector)
-
-    def _write_object(self, wanted: Desired, planned: Change) -> dict[str, Any]:
-        """Write one object; returns what the record says of it."""
-        ref = wanted.ref
-        if planned.operation is Operation.CREATE:
-            # nothing need be read first: the server refuses to create what another run has just created
-            with contextlib.suppress(Conflict):
-                return {**_entry(planned), "audit_id": self._server_side_apply(wanted, None, planned)}
-        live = self._connection.get(ref.kind, ref.namespace, ref.name)
-        difference = compare(wanted, live)
-        if said := stale(change_of(planned.step, wanted, live, difference), planned):
-            raise ChangedSincePlan(
-                f"applying {ref}", "; ".join(said), "run the notebook again: it will plan what is there now"
-            )
-        audit_ids = []
-        if live is None or difference.leaves:
-            try:
-                audit_ids.append(self._server_side_apply(wanted, live, planned))
-            except Conflict as error:
-                raise ChangedSincePlan(f"applying {ref}", error.said, "run the notebook again") from error
-        if live is not None:
-            audit_ids += [written.audit_id for written in self._connection.add_to_lists(wanted)]
-        return {**_entry(planned), "audit_id": " ".join(audit_ids)}
-
-    def _server_side_apply(self, wanted: Desired, live: Live | None, planned: Change) -> str:
-        manager, kind = self._section.field_manager, wanted.ref.kind
-        manifest = applied_manifest(wanted, live, manager)
-        try:
-            written = self._connection.apply(kind, manifest, field_manager=manager)
-        except Conflict as error:
-            permitted = {(path, owner.manager) for path, owner in planned.takes_over}
-            if not error.causes or not permitted.issuperset(error.causes):
-                raise
-            written = self._connection.apply(kind, manifest, field_manager=manager, force=True)
-        answered = admitted(planned, wanted, live, written.live)
-        if answered.problems:
-            said = "; ".join(answered.problems)
-            raise ServerRefused(f"applying {wanted.ref}", said, "compare the operator's version", status=200)
-        return written.audit_id
 
     # --- after a change ------------------------------------------------------------------------------------------
 
@@ -442,6 +335,7 @@ class Runbook:
             done = wait.until(
                 {str(entry.ref): self._judge(entry) for entry in awaited}, self._parameters.timeout_s, _say
             )
+            self._story.snapshot_is_old = True
             entries = [{"target": one.title, "ready": True, "said": f"after {one.seconds} s"} for one in done]
         else:
             entries = [
@@ -487,7 +381,7 @@ class Runbook:
         def judge(check: Check) -> Callable[[], State]:
             def look() -> State:
                 fresh = self._connection.survey(check.all_reads(self._parameters))
-                snapshot = Snapshot({**self._situation.snapshot.found, **fresh.found}, fresh.refused)
+                snapshot = self._situation.snapshot.renewed(fresh)
                 situation = replace(self._situation, snapshot=snapshot, files=self._files())
                 found = check.look(situation, self._connection)
                 latest[check.title] = found
@@ -498,7 +392,7 @@ class Runbook:
         deadline = min(_EFFECT_TIMEOUT_S, self._parameters.timeout_s)
         with contextlib.suppress(TimedOut):  # what is not proven by now is told by its own verdict
             wait.until({check.title: judge(check) for check in step.checks}, deadline, _say)
-        return [latest[check.title] for check in step.checks]
+        return [latest.get(check.title) or _unseen(check) for check in step.checks]
 
     def _files(self) -> dict[str, bytes]:
         folder = self._parameters.certificates_dir
@@ -523,6 +417,7 @@ class Runbook:
             elsewhere=self._section.waiting(self._situation),
             inapplicable=self._section.inapplicable(self._situation),
             failure=story.failure,
+            unrun=self._unrun(),
         )
         reason = "; ".join(filter(None, (reason, self._section.remark(self._situation))))
         finished = dt.datetime.now(dt.UTC)
@@ -545,6 +440,17 @@ class Runbook:
             "started": self._started.isoformat(timespec="milliseconds"),
             "finished": finished.isoformat(timespec="milliseconds"),
         }
+
+    def _unrun(self) -> list[str]:
+        """The cells that have not come to their end in this kernel although the outcome rests on them."""
+        if self._parameters.mode == "plan" or self._section.inapplicable(self._situation):
+            return []
+        due = []
+        for step in self._section.steps:
+            due += [f"apply-{step.id}"] if self._parameters.mode == "apply" else []
+            due += [f"wait-{step.id}"] if step.awaits else []
+            due += [f"prove-{step.id}"] if step.checks else []
+        return [cell for cell in due if cell not in self._story.run]
 
     def verdict(self) -> View:
         """The last word: nothing where the mode's wish came true, an error where it did not.
@@ -578,6 +484,11 @@ class Runbook:
     ) -> View:
         """Run the work of a cell, unless the mode, a blocking precondition or an earlier failure forbids it."""
         self._after("plan", self._story.plan is not None)
+        view = self._permitted(kind, verb, step, work, verify=verify)
+        self._story.run.add(f"{verb}-{step.id}")  # not where it ended in an error that nobody foresaw
+        return view
+
+    def _permitted(self, kind: str, verb: str, step: Step, work: Callable[[Step], View], *, verify: bool) -> View:
         mode = self._parameters.mode
         if mode == "plan" or (mode == "verify" and not verify):
             return display.note(kind, step.id, f"Mode {mode}: nothing is changed here.")
@@ -592,22 +503,9 @@ class Runbook:
             return display.failure(kind, step.id, error.lines())
 
 
-def _entry(planned: Change) -> dict[str, Any]:
-    """What the record says of a write that has just been made."""
-    return {
-        "step": planned.step,
-        "target": planned.target,
-        "operation": str(planned.operation),
-        "at": dt.datetime.now(dt.UTC).isoformat(timespec="milliseconds"),
-    }
-
-
-def _together(errors: Sequence[RunbookError], count: int) -> RunbookError:
-    """Several failures as one error that names each object."""
-    if len(errors) == 1:
-        return errors[0]
-    said = few((error.lines()[0] for error in errors), "; ")
-    return RunbookError(f"writing {count} objects, of which {len(errors)} failed", said, errors[0].remedy)
+def _unseen(check: Check) -> Checked:
+    said = "the cluster could not be reached for as long as a proof may take"
+    return Checked(check.title, Proof.UNKNOWN, "", said, "", "run the notebook again when it is back")
 
 
 def _given_files(parameters: Parameters) -> dict[str, bytes]:

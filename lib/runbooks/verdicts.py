@@ -130,6 +130,7 @@ def conclude(
     elsewhere: str = "",
     failure: str = "",
     inapplicable: str = "",
+    unrun: Iterable[str] = (),
 ) -> tuple[Outcome, str]:
     """The outcome of a run and the reason for it, in words.
 
@@ -143,6 +144,7 @@ def conclude(
         elsewhere: what must happen outside the cluster before the section can be finished, or empty.
         failure: what stopped the run, or empty.
         inapplicable: why there is nothing to do on this cluster, or empty.
+        unrun: the cells that were left out although the outcome rests on them.
     """
     findings, checked, unready = tuple(findings), tuple(checked), tuple(unready)
     if failure:
@@ -154,6 +156,8 @@ def conclude(
     waiting += [elsewhere] if elsewhere else []
     if changes is None or doubts:
         return (Outcome.UNKNOWN if mode == "verify" else Outcome.BLOCKED), "; ".join(doubts) or "no plan could be made"
+    if unrun := list(unrun):
+        return Outcome.UNKNOWN, f"not run: {few(unrun)}"
     if inapplicable:
         return (Outcome.AS_DESIRED if mode == "verify" else Outcome.NO_CHANGES), f"nothing to do: {inapplicable}"
     if mode == "plan":

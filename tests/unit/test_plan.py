@@ -395,7 +395,7 @@ def test_a_change_of_a_shared_list_names_the_entries_that_are_added_and_what_oth
     ]
     found = plan.change_of("serving", desired, live, plan.compare(desired, live))
     assert (
-        FieldChange("spec.deployments[+]", None, wanted[0]),
+        FieldChange("spec.deployments[+]", None, wanted[0], (EDITOR,)),
         FieldChange("spec.deployments[autoscaler].annotations[a.b/c]", None, "true", (EDITOR,)),
         FieldChange("spec.deployments[autoscaler].replicas", 1, 2, (EDITOR,)),
     ) == found.fields

@@ -472,13 +472,17 @@ def mapping(name: str, **not_ready: str) -> Live:
         (
             ["b.example.org"],
             [mapping("a.example.org", DomainClaimed="not owned")],
-            (
-                NOT_MET,
-                (
-                    "there is no DomainMapping b.example.org; "
-                    "DomainMapping shop/a.example.org: DomainClaimed is False: not owned"
-                ),
-            ),
+            (NOT_MET, "there is no DomainMapping b.example.org"),
+        ),
+        (
+            ["a.example.org"],
+            [mapping("a.example.org", DomainClaimed="not owned")],
+            (NOT_MET, "DomainMapping shop/a.example.org: DomainClaimed is False: not owned"),
+        ),
+        (
+            [],
+            [mapping("a.example.org", DomainClaimed="not owned")],
+            (WARNING, "DomainMapping shop/a.example.org: DomainClaimed is False: not owned"),
         ),
     ],
 )
@@ -695,6 +699,7 @@ def gateway(text: str, name: str = "other", namespace: str = "shop") -> Live:
     return {"metadata": {"name": name, "namespace": namespace}, "spec": yaml.safe_load(text)}
 
 
+SHOP = {"members": ["shop"], "service_namespace": "shop"}
 EVERYTHING = "{selector: {istio: ingressgateway}, servers: [{port: {number: 443}, hosts: ['*']}]}"
 
 
@@ -717,17 +722,22 @@ EVERYTHING = "{selector: {istio: ingressgateway}, servers: [{port: {number: 443}
     ],
 )
 def test_no_other_gateway_claims_port_443_for_every_host(spec: str, claims: bool, situate: Situate) -> None:
-    found = preconditions.no_other_gateway(situate("6.4.3", {GATEWAY: [gateway(spec)]}))
+    found = preconditions.no_other_gateway(situate("6.4.3", {GATEWAY: [gateway(spec)]}, **SHOP))
     said = "shop/other claims port 443 with hosts '*' for the same gateway Pods"
     assert ((NOT_MET, said) if claims else (MET, "none does")) == (judged(found))
 
 
 def test_the_gateways_of_this_procedure_may_claim_it(situate: Situate) -> None:
     ours = [gateway(EVERYTHING, f"knative-{name}-gateway", "knative-serving") for name in ("ingress", "local")]
-    assert (MET, "none does") == judged(preconditions.no_other_gateway(situate("6.4.3", {GATEWAY: ours})))
+    assert (MET, "none does") == judged(preconditions.no_other_gateway(situate("6.4.3", {GATEWAY: ours}, **SHOP)))
     namesake = gateway(EVERYTHING, "knative-ingress-gateway", "shop")
-    assert judged(preconditions.no_other_gateway(situate("6.4.3", {GATEWAY: [*ours, namesake]})))[0] is NOT_MET
+    assert judged(preconditions.no_other_gateway(situate("6.4.3", {GATEWAY: [*ours, namesake]}, **SHOP)))[0] is NOT_MET
     assert (MET, "none does") == judged(preconditions.no_other_gateway(situate("6.4.3")))
+
+
+def test_a_gateway_of_another_mesh_does_not_count(situate: Situate) -> None:
+    found = preconditions.no_other_gateway(situate("6.4.3", {GATEWAY: [gateway(EVERYTHING)]}))
+    assert (MET, "none does") == judged(found)
 
 
 def test_the_https_variant_is_taken_with_a_warning(situate: Situate) -> None:

@@ -78,10 +78,18 @@ def test_what_was_refused_says_why() -> None:
     assert [False, False, True] == [SNAPSHOT.forbidden(kind) for kind in (SECRET, KNATIVE_SERVING, GATEWAY)]
 
 
-def test_refusals_are_what_the_account_may_not_read() -> None:
+def test_refusals_are_what_was_not_answered_and_a_missing_kind_is_an_answer() -> None:
     reads = [Read(SECRET, "one"), Read(GATEWAY), Read(GATEWAY, "one"), Read(KNATIVE_SERVING, "knative-serving")]
-    assert ("gateways is forbidden",) == SNAPSHOT.refusals(reads)
+    assert ("gateways is forbidden", "etcd is away") == SNAPSHOT.refusals(reads)
     assert () == SNAPSHOT.refusals([])
+
+
+def test_a_newer_refusal_takes_the_older_answer_away() -> None:
+    away = ServerRefused("listing", "etcd is away", status=500)
+    renewed = SNAPSHOT.renewed(Snapshot({Read(SECRET, "two"): ()}, {Read(NAMESPACE): away}))
+    assert (ONE, live("b", "one")) == renewed.objects(SECRET)
+    assert () == renewed.objects(NAMESPACE)
+    assert ("etcd is away",) == renewed.refusals([Read(NAMESPACE)])
 
 
 @pytest.mark.parametrize(

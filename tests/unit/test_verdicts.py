@@ -214,3 +214,9 @@ def test_of_many_things_ten_are_named(count: int, expected: str) -> None:
 def test_what_is_not_met_and_what_could_not_be_told_forbid_a_change() -> None:
     assert (NOT_MET, UNKNOWN) == blocking([MET, NOT_MET, WARNING, UNKNOWN, WAITING, COMES])
     assert () == blocking([])
+
+
+@pytest.mark.parametrize("mode", ["apply", "verify"])
+def test_a_cell_that_was_left_out_is_never_a_success(mode: str) -> None:
+    found, reason = conclude(mode, (), changes=0, applied=0, unready=(), checked=(), unrun=["prove-gateways"])
+    assert (Outcome.UNKNOWN, "not run: prove-gateways") == (found, reason)

@@ -37,7 +37,7 @@ class Check:
         """Judge the effect; what may not be read is never taken for absent."""
         refused = situation.snapshot.refusals(self.reads(situation.parameters))
         if refused:
-            remedy = "runbooks list --rbac prints the roles that are needed"
+            remedy = "runbooks list --rbac --mode MODE --parameters DIR prints the roles that are needed"
             return Checked(self.title, Proof.UNKNOWN, "", "; ".join(refused), "", remedy)
         return self.judge(self.title, situation, connection)
 

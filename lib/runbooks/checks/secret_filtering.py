@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from runbooks.checks.check import Check, compared, proven
-from runbooks.checks.sidecars import running
 from runbooks.cluster import Connection
 from runbooks.errors import ServerRefused
 from runbooks.kinds import DEPLOYMENT, POD, SECRET
 from runbooks.manifests import SERVING_NAMESPACE
 from runbooks.network_policies import selects
 from runbooks.parameters import EnableSecretFiltering, Parameters
+from runbooks.readiness import running
 from runbooks.secret_filtering import CONTAINER, CONTROLLER, LABEL, VARIABLE, is_on, shown, variable
 from runbooks.situation import Situation
 from runbooks.snapshot import Live, Read

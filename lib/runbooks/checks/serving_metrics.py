@@ -7,12 +7,13 @@ from collections.abc import Iterable
 from typing import Any
 
 from runbooks.checks.check import Check, compared, proven
-from runbooks.checks.sidecars import app_of, has_sidecar, running
+from runbooks.checks.sidecars import app_of, has_sidecar
 from runbooks.cluster import Connection
 from runbooks.kinds import CONFIG_MAP, NAMESPACE, NETWORK_POLICY, POD, SERVICE_MONITOR
 from runbooks.manifests import METRICS_PORT, SERVING_NAMESPACE
 from runbooks.network_policies import Peer, admitted
 from runbooks.parameters import EnableServingMetrics, Parameters
+from runbooks.readiness import running
 from runbooks.situation import Situation
 from runbooks.snapshot import Live, Read
 from runbooks.verdicts import Checked, Proof

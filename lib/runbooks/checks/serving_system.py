@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from runbooks.checks.check import Check, compared
-from runbooks.checks.sidecars import app_of, running
+from runbooks.checks.sidecars import app_of
 from runbooks.cluster import Connection
 from runbooks.kinds import NAMESPACE, NETWORK_POLICY, POD
 from runbooks.manifests import KOURIER_NAMESPACE, SERVING_NAMESPACE, SERVING_SYSTEM_POLICY
 from runbooks.network_policies import Peer, admitted, policies_for
 from runbooks.parameters import IntegrateWithKourier, Parameters
+from runbooks.readiness import running
 from runbooks.situation import Situation
 from runbooks.snapshot import Live, Read
 from runbooks.verdicts import Checked, Proof, few

@@ -9,6 +9,7 @@ from runbooks.cluster import Connection
 from runbooks.kinds import POD
 from runbooks.manifests import INJECT, SERVING_NAMESPACE
 from runbooks.parameters import IntegrateServiceMesh
+from runbooks.readiness import running
 from runbooks.situation import Situation
 from runbooks.snapshot import Live, Read
 from runbooks.verdicts import Checked, Proof
@@ -29,16 +30,6 @@ def has_sidecar(pod: Live) -> bool:
 
 def _without_sidecar(pods: Iterable[Live]) -> list[str]:
     return [f"Pod {pod['metadata']['name']} has no container istio-proxy" for pod in pods if not has_sidecar(pod)]
-
-
-def running(pods: Iterable[Live]) -> list[Live]:
-    """The Pods that are neither finished nor on their way out."""
-    return [
-        pod
-        for pod in pods
-        if not pod["metadata"].get("deletionTimestamp")
-        and pod.get("status", {}).get("phase") not in ("Succeeded", "Failed")
-    ]
 
 
 def _system_sidecars(title: str, situation: Situation[IntegrateServiceMesh], _: Connection) -> Checked:
@@ -64,13 +55,10 @@ def _service_reads(given: IntegrateServiceMesh) -> tuple[Read, ...]:
     return (Read(POD, given.service_namespace, labels=_service_selector(given)),)
 
 
-def _service_sidecar(title: str, situation: Situation[IntegrateServiceMesh], _: Connection) -> Checked:
+def _service_sidecar(title: str, situation: Situation[IntegrateServiceMesh], connection: Connection) -> Checked:
     given = situation.parameters
-    pods = [
-        pod
-        for pod in running(situation.snapshot.objects(POD, given.service_namespace))
-        if (pod["metadata"].get("labels") or {}).get("serving.knative.dev/service") == given.service_name
-    ]
+    # looked at now, since the check before may just have woken the application
+    pods = running(connection.objects(POD, given.service_namespace, label_selector=_service_selector(given)))
     way = f"the Pods in {given.service_namespace} labelled {_service_selector(given)}"
     expected = "a container istio-proxy in every Pod of the Service"
     if not pods:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from runbooks.checks.check import Check, compared
-from runbooks.checks.sidecars import app_of, running
+from runbooks.checks.sidecars import app_of
 from runbooks.cluster import Connection
 from runbooks.kinds import CONFIG_MAP, KNATIVE_SERVING, NAMESPACE, POD
 from runbooks.manifests import KOURIER_NAMESPACE, SERVING_NAMESPACE
 from runbooks.parameters import IntegrateServiceMesh, Parameters
+from runbooks.readiness import running
 from runbooks.situation import Situation
 from runbooks.snapshot import Live, Read
 from runbooks.verdicts import Checked, Proof

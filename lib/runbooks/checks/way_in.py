@@ -11,13 +11,13 @@ from runbooks import certificates, probes
 from runbooks.certificates import ROOT_CRT
 from runbooks.checks.check import Check, compared, proven
 from runbooks.checks.ingress_certificates import secret_read
-from runbooks.checks.sidecars import running
 from runbooks.cluster import Connection
-from runbooks.errors import CertificateError, ConnectionFailed
+from runbooks.errors import CertificateError, ConnectionFailed, Forbidden
 from runbooks.kinds import KNATIVE_INGRESS, KNATIVE_SERVICE, POD, ROUTE, SECRET, SERVICE
 from runbooks.manifests import LOCAL_GATEWAY, LOCAL_GATEWAY_PORT, SERVING_NAMESPACE
 from runbooks.parameters import IntegrateServiceMesh
 from runbooks.probes import Answer, NotTrusted, ProbeFailed
+from runbooks.readiness import running
 from runbooks.situation import Situation
 from runbooks.snapshot import Live, Read
 from runbooks.verdicts import Checked, Proof
@@ -53,7 +53,7 @@ def _certificate_served(title: str, situation: Situation[IntegrateServiceMesh], 
     if live is None:
         return Checked(title, Proof.FAILED, "the Secret to compare with", "there is no such Secret", way, "run 6.4.2")
     try:
-        chain = certificates.load_chain(base64.b64decode(live["data"]["tls.crt"]), "the Secret")
+        chain = certificates.load_chain(base64.b64decode((live.get("data") or {}).get("tls.crt", "")), "the Secret")
     except CertificateError as error:
         return Checked(title, Proof.FAILED, "a certificate in the Secret", str(error), way)
     wanted = certificates.fingerprint(chain[0])
@@ -185,8 +185,10 @@ def _cluster_local(title: str, situation: Situation[IntegrateServiceMesh], conne
     try:
         with contextlib.closing(connection.port_forward(given.mesh_namespace, pod, int(port))) as stream:
             answer = probes.http_get(host, stream)
-    except ConnectionFailed as error:
+    except Forbidden as error:
         return Checked(title, Proof.UNPROVEN, expected, error.said, way, error.remedy)
+    except ConnectionFailed as error:
+        return Checked(title, Proof.UNKNOWN, expected, error.said, way, error.remedy)
     except ProbeFailed as error:
         return Checked(title, Proof.FAILED, expected, str(error), way)
     return _answered(title, expected, answer, given, way)

@@ -100,9 +100,8 @@ _ERRATA = (
 
 
 def _parameters(section: Section, given: Parameters) -> Parameters:
-    """What a section would be run with, as far as 6.4.1 knows it."""
-    shared = {name: getattr(given, name) for name in Parameters.model_fields}
-    return section.model.model_validate(shared)
+    """What a section would be run with."""
+    return section.model.model_validate({name: getattr(given, name) for name in section.model.model_fields})
 
 
 def _own(section: Section, situation: Situation[Any]) -> Situation[Any]:

@@ -14,7 +14,7 @@ from runbooks.kinds import (
     POD,
     ObjectRef,
 )
-from runbooks.manifests import METRICS_PORT, MONITORING_POLICY, SERVING_NAMESPACE
+from runbooks.manifests import METRICS_PORT, MONITORING_POLICY, SERVING_NAMESPACE, UNKNOWN_NAME
 from runbooks.network_policies import Peer, admitted
 from runbooks.parameters import EnableServingMetrics
 from runbooks.plan import Desired, DesiredRestart, SharedList
@@ -30,7 +30,7 @@ EXCLUDED_PORTS = SharedList(("spec", "proxy", "networking", "trafficControl", "i
 def _plane(situation: Situation[EnableServingMetrics]) -> str:
     """The name of the control plane; there is one for each mesh namespace."""
     planes = situation.snapshot.objects(CONTROL_PLANE, situation.parameters.mesh_namespace)
-    return str(planes[0]["metadata"]["name"]) if planes else "basic"
+    return str(planes[0]["metadata"]["name"]) if planes else UNKNOWN_NAME
 
 
 def _excluded_port(situation: Situation[EnableServingMetrics]) -> tuple[Desired, ...]:
@@ -55,7 +55,9 @@ def _serving_ready(_: Situation[EnableServingMetrics]) -> tuple[Awaited, ...]:
 def _monitoring_policy(situation: Situation[EnableServingMetrics]) -> tuple[Desired, ...]:
     """The page's policy; where the operator's own of that name lets Prometheus in already, that one stays."""
     name, peer = situation.parameters.monitoring_namespace, checks.prometheus(situation)
-    label = "name" if peer is None or peer.namespace_labels.get("name") == name else "kubernetes.io/metadata.name"
+    labelled = peer is None or peer.namespace_labels.get("name") == name
+    strict = situation.parameters.strict_documentation
+    label = "name" if labelled or strict else "kubernetes.io/metadata.name"
     manifest = manifests.monitoring_policy(name, label)
     live = situation.snapshot.get(NETWORK_POLICY, SERVING_NAMESPACE, MONITORING_POLICY)
     owner = _owner(live)
@@ -87,6 +89,11 @@ def _restarts(situation: Situation[EnableServingMetrics]) -> tuple[DesiredRestar
         )
         for pod, ports in checks.outdated(situation.snapshot.objects(POD, SERVING_NAMESPACE))
     )
+
+
+def _restart_rights(given: EnableServingMetrics) -> tuple[Right, ...]:
+    wanted = (Right("", "pods", "get", SERVING_NAMESPACE), Right("", "pods/eviction", "create", SERVING_NAMESPACE))
+    return wanted if given.restart_pods else ()
 
 
 def _inapplicable(situation: Situation[EnableServingMetrics]) -> str:
@@ -163,9 +170,7 @@ ENABLE_SERVING_METRICS = Section(
             replaces=("oc delete pod <activator and autoscaler> -n knative-serving",),
             objects=_restarts,
             checks=(checks.PORT_EXCLUDED_IN_PODS,),
-            rights=lambda given: (
-                (Right("", "pods/eviction", "create", SERVING_NAMESPACE),) if given.restart_pods else ()
-            ),
+            rights=_restart_rights,
         ),
     ),
     errata=(
@@ -199,6 +204,13 @@ ENABLE_SERVING_METRICS = Section(
             reason="the Serverless operator creates it where Istio is the ingress",
             versions="1.17 and later",
             basis=Basis.UNDOCUMENTED,
+        ),
+        Erratum(
+            said="the monitoring namespace is recognised by its label name",
+            done="by kubernetes.io/metadata.name where it has no such label",
+            reason="the label name is there on OpenShift only, the other one on every namespace since Kubernetes 1.21",
+            versions="every version",
+            basis=Basis.NEWER,
         ),
         Erratum(
             said="the key metrics.backend-destination",

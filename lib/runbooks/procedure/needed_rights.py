@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from runbooks.kinds import CLUSTER_VERSION
+from runbooks.kinds import CLUSTER_VERSION, ObjectRef
+from runbooks.manifests import UNKNOWN_NAME
 from runbooks.parameters import Parameters
 from runbooks.plan import Desired
 from runbooks.procedure.section import Section
@@ -35,10 +36,12 @@ def rights_to_write(section: Section, situation: Situation[Any]) -> tuple[Right,
             if isinstance(desired, Desired):
                 ref = desired.ref
                 verbs = _WRITE_VERBS if not desired.amend else ("get", "patch")
-                found |= {Right.on(ref.kind, verb, ref.namespace, ref.name) for verb in verbs}
-        found |= {
-            Right.on(awaited.ref.kind, "get", awaited.ref.namespace, awaited.ref.name)
-            for awaited in step.awaited(situation)
-        }
+                found |= {_right(ref, verb) for verb in verbs}
+        found |= {_right(awaited.ref, "get") for awaited in step.awaited(situation)}
         found |= set(step.rights(situation.parameters))
     return tuple(sorted(found))
+
+
+def _right(ref: ObjectRef, verb: str) -> Right:
+    """The right on one object, or on any of its namespace where its name is not known yet."""
+    return Right.on(ref.kind, verb, ref.namespace, "" if ref.name == UNKNOWN_NAME else ref.name)
