@@ -9,7 +9,6 @@ later a key usage in the root, and all of them will sooner or later refuse the s
 from __future__ import annotations
 
 import datetime as dt
-import ipaddress
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -538,12 +537,3 @@ def request_problem(request: bytes, key: bytes, rules: Rules, origin: str) -> st
     if rules.wildcard not in names.get_values_for_type(x509.DNSName):
         return f"{origin} does not ask for {rules.wildcard}"
     return ""
-
-
-def is_ip_address(host: str) -> bool:
-    """Whether a host is an address, for which no wildcard certificate can be valid."""
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True

@@ -238,7 +238,8 @@ def _change_details(change: Change) -> list[str]:
         if added[item.path] > _BRIEF:
             continue
         by = ", ".join(f"{owner.manager} since {owner.since}" for owner in item.owners)
-        lines.append(f"{item.path}: {_value(item.old)} → {_value(item.new)}" + (f"  ({_SET.get(item.path[-3:], 'set')} by {by})" if by else ""))
+        who = f"  ({_SET.get(item.path[-3:], 'set')} by {by})" if by else ""
+        lines.append(f"{item.path}: {_value(item.old)} → {_value(item.new)}{who}")
     lines += [f"takes {path} over from {owner.manager} (since {owner.since})" for path, owner in change.takes_over]
     lines += [f"note: {text}" for text in change.notes]
     lines += [f"PROBLEM: {text}" for text in change.problems]

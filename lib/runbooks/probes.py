@@ -36,12 +36,10 @@ class Answer:
     Args:
         status: the HTTP status code.
         body: the start of the body, as text.
-        fingerprint: SHA-256 of the certificate that the server showed; empty without TLS.
     """
 
     status: int
     body: str
-    fingerprint: str = ""
 
 
 def _client_context(anchors: bytes | None, *, strict: bool = False) -> ssl.SSLContext:
@@ -117,7 +115,7 @@ def https_get(host: str, address: str, anchors: bytes | None) -> Answer:
         ProbeFailed: there is no connection, or no HTTP answer.
     """
     with _secured(host, address, anchors) as secured:
-        return _get(host, secured, _fingerprint(secured))
+        return _get(host, secured)
 
 
 def http_get(host: str, connection: socket.socket) -> Answer:
@@ -130,7 +128,7 @@ def http_get(host: str, connection: socket.socket) -> Answer:
     return _get(host, connection)
 
 
-def _get(host: str, connection: socket.socket, fingerprint: str = "") -> Answer:
+def _get(host: str, connection: socket.socket) -> Answer:
     client = http.client.HTTPConnection(host, timeout=TIMEOUT_S)
     client.sock = connection
     try:
@@ -139,7 +137,7 @@ def _get(host: str, connection: socket.socket, fingerprint: str = "") -> Answer:
         body = response.read(_MOST_OF_A_BODY).decode(errors="replace")
     except (OSError, http.client.HTTPException) as error:
         raise ProbeFailed(f"no HTTP answer for {host}: {error or type(error).__name__}") from error
-    return Answer(response.status, body, fingerprint)
+    return Answer(response.status, body)
 
 
 def handshake(pair: Pair, host: str, anchors: bytes | None, *, strict: bool = False) -> None:

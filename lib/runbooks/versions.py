@@ -129,13 +129,9 @@ class Profile:
 
     Args:
         serverless: the version that the rules below hold for.
-        documented: whether the documented text was written for this version, so that it holds field for field.
-        deployments_deprecated: ``spec.deployments`` is honoured but ``spec.workloads`` is preferred (from 1.26 on).
     """
 
     serverless: Version
-    documented: bool
-    deployments_deprecated: bool = True
 
     def observability(self, *, strict: bool) -> dict[str, str]:
         """The settings of config-observability that send metrics to Prometheus.
@@ -161,4 +157,4 @@ def profile(versions: Versions) -> Profile:
     """The profile of the versions found; an unknown newer one is treated as the newest known."""
     version = versions.serverless.version if versions.serverless else OLDEST_SERVERLESS
     known = min(version, Version(NEWEST_KNOWN_SERVERLESS.major, NEWEST_KNOWN_SERVERLESS.minor, 999))
-    return Profile(known, documented=(known.major, known.minor) <= (1, 27))
+    return Profile(known)

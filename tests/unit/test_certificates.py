@@ -813,11 +813,3 @@ def test_a_request_that_cannot_be_used_again_says_why(rules: Rules, key: Callabl
         certificates.request_problem(request, key("leaf"), other, "a.csr")
     )
     assert certificates.request_problem(b"garbage", key("leaf"), rules, "a.csr").startswith("a.csr cannot be read: ")
-
-
-@pytest.mark.parametrize(
-    ("host", "expected"),
-    [("192.0.2.10", True), ("2001:db8::1", True), ("apps.example.com", False), ("192.0.2", False), ("", False)],
-)
-def test_an_address_is_told_from_a_name(host: str, expected: bool) -> None:
-    assert certificates.is_ip_address(host) is expected

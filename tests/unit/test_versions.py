@@ -123,14 +123,14 @@ def test_a_stated_version_never_overrules_the_cluster(csv: Csv) -> None:
 @pytest.mark.parametrize(
     ("version", "expected"),
     [
-        ("1.25.4", Profile(Version(1, 25, 4), documented=True)),
-        ("1.26.0", Profile(Version(1, 26), documented=True)),
-        ("1.27.1", Profile(Version(1, 27, 1), documented=True)),
-        ("1.28.0", Profile(Version(1, 28), documented=False)),
-        ("1.38.7", Profile(Version(1, 38, 7), documented=False)),
+        ("1.25.4", Profile(Version(1, 25, 4))),
+        ("1.26.0", Profile(Version(1, 26))),
+        ("1.27.1", Profile(Version(1, 27, 1))),
+        ("1.28.0", Profile(Version(1, 28))),
+        ("1.38.7", Profile(Version(1, 38, 7))),
         # an unknown newer one is treated as the newest known
-        ("1.39.0", Profile(Version(1, 38, 999), documented=False)),
-        ("2.0.0", Profile(Version(1, 38, 999), documented=False)),
+        ("1.39.0", Profile(Version(1, 38, 999))),
+        ("2.0.0", Profile(Version(1, 38, 999))),
     ],
 )
 def test_the_profile_of_each_version(version: str, expected: Profile) -> None:
@@ -138,7 +138,7 @@ def test_the_profile_of_each_version(version: str, expected: Profile) -> None:
 
 
 def test_without_an_operator_the_profile_is_the_documented_one() -> None:
-    assert Profile(Version(1, 26), documented=True) == profile(detect([]))
+    assert Profile(Version(1, 26)) == profile(detect([]))
 
 
 @pytest.mark.parametrize(
