@@ -7,7 +7,21 @@ A notebook imports one name from here::
 Everything else is reached through the runbook which that function returns.
 """
 
-from runbooks.step import Runbook, open_runbook
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from runbooks.step import Runbook, open_runbook
 
 __all__ = ["Runbook", "open_runbook"]
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is asked for only then: each papermill command on this machine imports this package."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from runbooks import step
+
+    return getattr(step, name)

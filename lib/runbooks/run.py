@@ -1,4 +1,4 @@
-"""Running a runbook's notebook with papermill, which this module alone imports.
+"""Running a runbook's notebook under the engine, and reading what came of it.
 
 The outcome is read from the executed notebook, where the last but one cell put it as a structured value; it is never
 guessed from the way in which the execution ended.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import io
+import logging
 import secrets
 import sys
 import time
@@ -16,10 +17,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from runbooks.display import MIME
-from runbooks.errors import UsageError
+from runbooks.errors import RunbookError, UsageError
+from runbooks.keeper import MIME, Interrupted, Keeper
 from runbooks.procedure.section import Section
 from runbooks.verdicts import Outcome
+
+__all__ = [
+    "Interrupted",
+    "Ran",
+    "Watcher",
+    "execute",
+    "new_folder",
+    "not_run",
+    "notebook_of",
+    "overall",
+    "read_outcome",
+]
 
 _HERE = Path(__file__).parent
 
@@ -112,7 +125,9 @@ def new_folder(records: Path, section: Section, mode: str) -> Path:
     return folder
 
 
-def execute(section: Section, parameters: Mapping[str, Any], folder: Path, watcher: Watcher) -> Ran:
+def execute(
+    section: Section, parameters: Mapping[str, Any], folder: Path, watcher: Watcher, keeper: Keeper | None = None
+) -> Ran:
     """Execute a runbook's notebook in a kernel of its own.
 
     Args:
@@ -120,52 +135,44 @@ def execute(section: Section, parameters: Mapping[str, Any], folder: Path, watch
         parameters: names and values, as they go into the notebook.
         folder: where the executed notebook is written.
         watcher: who is told how it gets on.
+        keeper: who keeps the record; nothing is kept without one.
 
     Returns:
         How it ended; a notebook that ended without an outcome has failed.
+
+    Raises:
+        UsageError: the executed notebook cannot be written; nothing was run.
+        Interrupted: a signal asked this process to end; the kernel and the notebook have ended.
     """
-    papermill = _papermill()
+    engine = _engine()
     source, target = notebook_of(section), folder / f"{section.stem}.ipynb"
-    began, stopped_by = time.monotonic(), ""
+    began, stopped_by, facts_count = time.monotonic(), "", True
     try:
-        papermill.execute_notebook(
-            _literal(source),
-            _literal(target),
-            parameters=dict(parameters),
-            kernel_name="python3",
-            progress_bar=False,
+        engine.execute(
+            source,
+            target,
+            parameters,
+            keeper=keeper,
             stdout_file=_Lines(watcher),
-            shutdown_kernel="immediate",  # a polite shutdown takes up to 3.4 s now and then
-            interrupt_on_timeout=True,
-            config=_private_kernel(),
             on_cell_execute=lambda cell, **_: _began(watcher, cell),
             on_cell_executed=lambda cell, **_: _ended(watcher, cell),
         )
-    except papermill.PapermillExecutionError as error:
+    except engine.CellFailed as error:  # also the last cell's, where the outcome is not what the mode asks for
         stopped_by = _last_words(error)
-    except (RuntimeError, OSError, TimeoutError) as error:  # the kernel died or would not start, or the disk is full
-        stopped_by = f"{type(error).__name__}: {error}".strip(": ")
-    return _ran(section, target, stopped_by, time.monotonic() - began)
+    except UsageError:
+        raise
+    except (RunbookError, RuntimeError, OSError) as error:  # the keeper refused, the kernel died, the disk is full
+        stopped_by, facts_count = str(error) or type(error).__name__, False
+    return _ran(section, target, stopped_by, time.monotonic() - began, facts_count)
 
 
-def _papermill() -> Any:
+def _engine() -> Any:
     # jsonschema compiles a grammar for IRIs at import, 0.7 s that nothing in a notebook needs; it does without
     sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
-    import papermill
+    from runbooks import engine
 
-    return papermill
-
-
-def _literal(path: Path) -> str:
-    """A path that papermill's ``str.format`` leaves as it is."""
-    return str(path).replace("{", "{{").replace("}", "}}")
-
-
-def _private_kernel() -> Any:
-    """Kernel traffic over Unix sockets of this user, not over open ports."""
-    from traitlets.config import Config
-
-    return Config({"KernelManager": {"transport": "ipc"}})
+    logging.getLogger("papermill").addHandler(logging.NullHandler())  # its warnings would stand between our lines
+    return engine
 
 
 class _Lines(io.TextIOBase):
@@ -210,12 +217,12 @@ def _last_words(error: Any) -> str:
     return lines[0] if len(lines) == len(error.traceback) and lines else f"{error.ename}: {error.evalue}"
 
 
-def _ran(section: Section, target: Path, stopped_by: str, seconds: float) -> Ran:
-    facts = read_outcome(target)
-    if not facts:
+def _ran(section: Section, target: Path, stopped_by: str, seconds: float, facts_count: bool) -> Ran:
+    facts, notebook = read_outcome(target), target if target.exists() else None
+    if not (facts and facts_count):
         reason = stopped_by or "the notebook ended without an outcome"
-        return Ran(section.number, str(Outcome.FAILED), reason, 1, seconds, target if target.exists() else None)
-    return Ran(section.number, facts["outcome"], facts["reason"], int(facts["exit_code"]), seconds, target, facts)
+        return Ran(section.number, str(Outcome.FAILED), reason, 1, seconds, notebook, facts)
+    return Ran(section.number, facts["outcome"], facts["reason"], int(facts["exit_code"]), seconds, notebook, facts)
 
 
 def read_outcome(path: Path) -> dict[str, Any]:
@@ -232,15 +239,3 @@ def read_outcome(path: Path) -> dict[str, Any]:
             if value.get("view") == "outcome":
                 return dict(value)
     return {}
-
-
-class Interrupted(KeyboardInterrupt):
-    """A signal asked this process to end.
-
-    Args:
-        signum: the signal's number.
-    """
-
-    def __init__(self, signum: int) -> None:
-        super().__init__(signum)
-        self.signum = signum
