@@ -392,8 +392,7 @@ def test_a_head_has_one_spelling(signer: PrivateKey) -> None:
     text = f"{head.line()}\n".encode()
     assert head == log.parse_head(text, "head")
     head.verify([signer.public])
-    hint = range(text.index(signer.public.id.encode()), text.index(signer.public.id.encode()) + 16)
-    for position in set(range(len(text))) - set(hint):
+    for position in range(len(text)):
         for bit in range(8):
             changed = bytes([*text[:position], text[position] ^ (1 << bit), *text[position + 1 :]])
             with pytest.raises(RecordError):

@@ -610,7 +610,8 @@ def disagreement(state: State, archive: str) -> str:
 
 
 def _check_name(file: _Incoming, attempted: str) -> None:
-    if file.name.endswith(".dsse.json") or file.name in ("", ".", "..") or "/" in file.name:
+    ours = file.name.endswith(".dsse.json") or file.name.startswith(statement.STAND_INS)
+    if ours or file.name in ("", ".", "..") or "/" in file.name:
         raise RecordError(attempted, f"a file cannot be named {file.name!r}", "give it another name")
 
 
@@ -624,7 +625,7 @@ def _stand_in(place: statement.Place, facts: Mapping[str, Any]) -> dict[str, str
     """What an entry without files is about: the plan, the notebook to execute, or else the run's id."""
     plan = str((facts.get("plan") or {}).get("digest", "")).rpartition(":")[2]
     if place.phase == "intent" and re.fullmatch(r"[0-9a-f]{64}", plan):
-        return {"plan": plan}
+        return {"plan:fields": plan}
     source = facts.get("source") or {}
     if source.get("sha256"):
         return {f"source:{source.get('name', 'notebook')}": str(source["sha256"])}

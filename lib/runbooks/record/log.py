@@ -20,7 +20,7 @@ from runbooks.record.keys import PrivateKey, PublicKey
 
 PHASES = ("start", "intent", "result", "recovery", "adoption")
 _HEAD = re.compile(
-    r"(?P<said>runbooks-head-v1 (?P<archive>[0-9a-f-]{36}) (?P<count>[1-9][0-9]{0,11}) sha256:(?P<digest>[0-9a-f]{64}))"
+    r"runbooks-head-v1 (?P<archive>[0-9a-f-]{36}) (?P<count>[1-9][0-9]{0,11}) sha256:(?P<digest>[0-9a-f]{64})"
     r" (?P<key>[0-9a-f]{16}) (?P<signature>[A-Za-z0-9+/]{86}==)"
 )
 _RECORD = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]*")
@@ -62,7 +62,7 @@ class Head:
         archive: the id of the archive.
         count: how many entries.
         digest: sha256 over their lines.
-        key_id: who says so; a hint.
+        key_id: who says so.
         signature: over the line up to here.
     """
 
@@ -75,11 +75,11 @@ class Head:
     @property
     def said(self) -> str:
         """What is signed."""
-        return _said(self.archive, self.count, self.digest)
+        return _said(self.archive, self.count, self.digest, self.key_id)
 
     def line(self) -> str:
         """The head in one line, to be kept in a ticket, a repository or a ConfigMap."""
-        return f"{self.said} {self.key_id} {base64.b64encode(self.signature).decode()}"
+        return f"{self.said} {base64.b64encode(self.signature).decode()}"
 
     def verify(self, trusted: Iterable[PublicKey], named: str = "the head of the log") -> PublicKey:
         """Who of the trusted keys signed it.
@@ -95,13 +95,14 @@ class Head:
         return envelope.refuse([self.key_id], keys, named)
 
 
-def _said(archive: str, count: int, digest: str) -> str:
-    return f"runbooks-head-v1 {archive} {count} sha256:{digest}"
+def _said(archive: str, count: int, digest: str, key_id: str) -> str:
+    return f"runbooks-head-v1 {archive} {count} sha256:{digest} {key_id}"
 
 
 def sign_head(archive: str, count: int, digest: str, key: PrivateKey) -> Head:
     """The head of a log."""
-    return Head(archive, count, digest, key.public.id, key.sign(_said(archive, count, digest).encode()))
+    said = _said(archive, count, digest, key.public.id)
+    return Head(archive, count, digest, key.public.id, key.sign(said.encode()))
 
 
 def digest(data: bytes) -> str:

@@ -17,6 +17,7 @@ from runbooks.errors import NotChecked
 # RFC 4151; .example can never belong to anybody, and the meaning of a tag never changes
 PREDICATE = "tag:serverless-mesh-runbooks.example,2026:change-record/v1"
 STATEMENT = "https://in-toto.io/Statement/v1"
+STAND_INS = ("plan:", "source:", "run:")  # what a statement is about where there is no file yet; no file is called so
 
 # field of the predicate: its own names, and the facts that they are taken from
 _FIELDS: Mapping[str, Mapping[str, str]] = {
