@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import functools
 import getpass
 import json
 import os
@@ -112,17 +113,42 @@ class Record:
 
 @dataclass(frozen=True)
 class State:
-    """Log and head at one moment.
+    """Log and head at one moment; the log is read as far as somebody asks, since it grows.
 
     Args:
         log: the log's bytes.
         head: its signed head; None before the first entry.
-        entries: the log, read.
     """
 
     log: bytes
     head: Head | None
-    entries: tuple[Entry, ...]
+
+    @property
+    def count(self) -> int:
+        """How many entries the log has."""
+        return self.log.count(b"\n")
+
+    @functools.cached_property
+    def entries(self) -> tuple[Entry, ...]:
+        """All entries, in order.
+
+        Raises:
+            ArchiveUnusable: a line is none.
+        """
+        return log.parse(self.log, LOG)
+
+    @property
+    def last(self) -> Entry | None:
+        """The newest entry."""
+        if not self.log:
+            return None
+        return log.parse_line(self.log[self.log.rfind(b"\n", 0, -1) + 1 :], self.count, LOG)
+
+    def of(self, name: str) -> tuple[Entry, ...]:
+        """The entries of one run."""
+        lines = enumerate(self.log.splitlines(), 1)
+        found = (log.parse_line(line, number, LOG) for number, line in lines if name.encode() in line)
+        return tuple(entry for entry in found if entry.record == name)
 
     def records(self, folder: Path) -> tuple[Record, ...]:
         """The entries by run, in the order in which the runs began."""
@@ -188,8 +214,7 @@ class Archive:
         """Log and head as they are now; an entry that a dead process left half in place is finished first.
 
         Raises:
-            ArchiveUnusable: the log is none.
-            NotChecked: the head is none.
+            NotChecked: the head is none, or the entry cannot be finished here.
         """
         while True:
             with locks.shared(self.path / LOCK):
@@ -201,7 +226,7 @@ class Archive:
         text = read_file(self.path / LOG) if (self.path / LOG).exists() else b""
         path = self.path / HEAD
         head = log.parse_head(read_file(path), str(path)) if path.exists() else None
-        return State(text, head, log.parse(text, str(self.path / LOG)))
+        return State(text, head)
 
     def records(self) -> tuple[Record, ...]:
         """Every run, in the order in which they began."""
@@ -346,12 +371,12 @@ class Archive:
 
     def _place(self, phase: str, name: str, state: State) -> statement.Place:
         now = self.clock()
-        last = state.entries[-1] if state.entries else None
+        last = state.last
         back = (dt.datetime.fromisoformat(last.signed) - now).total_seconds() if last else 0.0
         previous = last.envelope if last else log.digest(read_file(self.path / SELF))
-        closes = {entry.phase: entry.envelope for entry in state.entries if entry.record == name}
+        closes = {entry.phase: entry.envelope for entry in state.of(name)}
         late = back if back > _TOLERATED_BACK_S else 0.0
-        return statement.Place(self.id, phase, len(state.entries) + 1, previous, name, closes, now, late)
+        return statement.Place(self.id, phase, state.count + 1, previous, name, closes, now, late)
 
     def _decide(self, staging: Path) -> None:
         """Make the entry count, and put it in place; where the log cannot grow, take it all back."""

@@ -144,10 +144,15 @@ def parse(text: bytes, named: str) -> tuple[Entry, ...]:
     Raises:
         ArchiveUnusable: a line is no entry, or out of order.
     """
-    return tuple(_entry(line, number, named) for number, line in enumerate(text.splitlines(), 1))
+    return tuple(parse_line(line, number, named) for number, line in enumerate(text.splitlines(), 1))
 
 
-def _entry(line: bytes, number: int, named: str) -> Entry:
+def parse_line(line: bytes, number: int, named: str) -> Entry:
+    """One entry of a log.
+
+    Raises:
+        ArchiveUnusable: it is none, or has another number.
+    """
     try:
         entry = Entry(**json.loads(line))
         dt.datetime.fromisoformat(entry.signed)

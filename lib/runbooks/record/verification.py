@@ -208,20 +208,19 @@ def verify(
 def _state(archive: Archive, findings: _Findings) -> State:
     """Log and head, as far as they can be read."""
     try:
-        return archive.read()
+        state = archive.read()
     except NotChecked as error:
         if (archive.path / "tmp" / "next" / "entry.json").exists():
             raise
         findings.add(error)
-        text = read_file(archive.path / archives.LOG)
-    except ArchiveUnusable as error:
-        findings.add(error)
-        text = b""
+        log_path = archive.path / archives.LOG
+        state = State(read_file(log_path) if log_path.exists() else b"", None)
     try:
-        return State(text, None, log.parse(text, archives.LOG))
+        _ = state.entries
     except ArchiveUnusable as error:
         findings.add(error)
-        return State(b"", None, ())
+        return State(b"", None)
+    return state
 
 
 def _check_head(archive: Archive, state: State, trusted: Sequence[PublicKey], findings: _Findings) -> None:
