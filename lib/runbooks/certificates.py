@@ -439,12 +439,14 @@ class Decision:
         leaf: keep, create, or renew from the same root.
         served: the pair that the Secret should hold where the leaf is kept.
         reasons: in words, for the reader.
+        stale: whether the leaf in the folder is not the one that is kept.
     """
 
     root: Work
     leaf: Work
     served: Pair | None
     reasons: tuple[str, ...]
+    stale: bool = False
 
 
 _ROLLOVER = (
@@ -485,11 +487,17 @@ def decide(files: Mapping[str, bytes], secret: Pair | None, rules: Rules, now: d
             good.append(pair)
     if good:
         # after an interrupted renewal the folder is ahead of the Secret
-        newest = max(good, key=lambda pair: load_chain(pair.chain, "the certificate")[0].not_valid_after_utc)
-        return Decision(Work.KEEP, Work.KEEP, newest, ())
+        newest = max(good, key=lambda pair: _leaf_of(pair).not_valid_after_utc)
+        # the same certificate may be written down in other words, with comments or with its root
+        stale = local is not None and not (local in good and _leaf_of(local) == _leaf_of(newest))
+        return Decision(Work.KEEP, Work.KEEP, newest, tuple(reasons) if stale else (), stale)
     _require_root_key(files, root, folder)
     work = Work.RENEW if secret or local else Work.CREATE
     return Decision(Work.KEEP, work, None, tuple(reasons) or ("there is no wildcard certificate yet",))
+
+
+def _leaf_of(pair: Pair) -> x509.Certificate:
+    return load_chain(pair.chain, "the certificate")[0]
 
 
 def _decide_without_root(files: Mapping[str, bytes], secret: Pair | None, folder: str) -> Decision:

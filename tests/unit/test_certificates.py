@@ -685,14 +685,33 @@ def test_the_newer_of_folder_and_secret_is_served_after_an_interrupted_renewal(
     new = make_leaf(root, rules=Rules(WILDCARD, valid_days=90))
     local, secret = (new, old) if ahead == "folder" else (old, new)
     files = {**folder, LEAF_CRT: local.chain, LEAF_KEY: local.key}
-    assert Decision(Work.KEEP, Work.KEEP, new, ()) == certificates.decide(files, secret, rules, now, "/f")
+    stale = ahead == "Secret"
+    assert Decision(Work.KEEP, Work.KEEP, new, (), stale) == certificates.decide(files, secret, rules, now, "/f")
 
 
-def test_a_broken_folder_does_not_matter_where_the_secret_is_good(
+def test_a_broken_leaf_in_the_folder_is_stale_where_the_secret_is_good(
     folder: dict[str, bytes], leaf: Pair, rules: Rules, now: dt.datetime
 ) -> None:
-    files = {**folder, LEAF_CRT: b"garbage"}
-    assert Decision(Work.KEEP, Work.KEEP, leaf, ()) == certificates.decide(files, leaf, rules, now, "/f")
+    found = certificates.decide({**folder, LEAF_CRT: b"garbage"}, leaf, rules, now, "/f")
+    assert (Work.KEEP, leaf, True) == (found.leaf, found.served, found.stale)
+    assert found.reasons[0].startswith("/f/wildcard.crt: reading the certificates in /f/wildcard.crt: ")
+
+
+def test_an_expired_leaf_in_the_folder_is_stale_where_the_secret_is_good(
+    folder: dict[str, bytes], root: Pair, leaf: Pair, make_leaf: MakeLeaf, rules: Rules, now: dt.datetime
+) -> None:
+    old = make_leaf(root, "another", rules=Rules(WILDCARD, valid_days=1))
+    files = {**folder, LEAF_CRT: old.chain, LEAF_KEY: old.key}
+    reason = f"/f/wildcard.crt: /CN={WILDCARD}/O=Example Inc. expired on {now + DAY}"
+    expected = Decision(Work.KEEP, Work.KEEP, leaf, (reason,), stale=True)
+    assert expected == certificates.decide(files, leaf, rules, now + 2 * DAY, "/f")
+
+
+def test_the_same_certificate_in_other_words_is_not_stale(
+    folder: dict[str, bytes], root: Pair, leaf: Pair, rules: Rules, now: dt.datetime
+) -> None:
+    secret = Pair(b"# with its root\n" + leaf.chain + root.chain, leaf.key)
+    assert Decision(Work.KEEP, Work.KEEP, secret, ()) == certificates.decide(folder, secret, rules, now, "/f")
 
 
 def test_a_certificate_near_its_end_is_renewed_from_the_same_root(
