@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from runbooks.errors import CertificateError
+from runbooks.errors import CertificateError, ChangedSincePlan
 
 
 def read(folder: str, names: Iterable[str]) -> dict[str, bytes]:
@@ -42,10 +42,17 @@ def read_file(path: str) -> bytes:
         raise CertificateError(f"reading {path}", error.strerror or str(error), "give a readable PEM file") from error
 
 
-def write(path: str, content: bytes) -> None:
+def write(path: str, content: bytes, expected: bytes | None) -> None:
     """Write one file whole, durably, and without ever showing a key to others.
 
+    Args:
+        path: where.
+        content: what.
+        expected: what the plan saw there, or None where it saw no such file. Anything else is left as it is: it may
+            be the key of another run.
+
     Raises:
+        ChangedSincePlan: what is there now is not what the plan saw.
         CertificateError: the folder or the file cannot be written.
     """
     target = Path(path)
@@ -60,12 +67,34 @@ def write(path: str, content: bytes) -> None:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
-            temporary.replace(target)
+            _put(temporary, target, expected)
         finally:
             temporary.unlink(missing_ok=True)
         _sync(target.parent)
     except OSError as error:
         raise CertificateError(f"writing {path}", error.strerror or str(error), "make the folder writable") from error
+
+
+def _put(temporary: Path, target: Path, expected: bytes | None) -> None:
+    """Give the finished file its name, if what has the name now is what the plan saw."""
+    if expected is None:
+        try:
+            target.hardlink_to(temporary)  # unlike a rename it fails where there is such a file, in one step
+        except FileExistsError as error:
+            raise _changed(target, "it was not there when the plan was made, and it is now") from error
+        return
+    try:
+        present = target.read_bytes()
+    except FileNotFoundError as error:
+        raise _changed(target, "it was there when the plan was made, and it is gone") from error
+    if present != expected:
+        raise _changed(target, "its content is no longer what the plan was made from")
+    temporary.replace(target)
+
+
+def _changed(target: Path, said: str) -> ChangedSincePlan:
+    remedy = "it was left as it is; let no other run use the folder, then run the notebook again from its first cell"
+    return ChangedSincePlan(f"writing {target}", said, remedy)
 
 
 def _sync(folder: Path) -> None:

@@ -67,7 +67,8 @@ class Writing:
         """
         for wanted, change in pending:
             if isinstance(wanted, DesiredFile):
-                certificate_folder.write(wanted.path, wanted.content or b"")
+                seen = self._situation.files.get(wanted.path.rpartition("/")[2])
+                certificate_folder.write(wanted.path, wanted.content or b"", seen)
                 self._made(change)
             elif isinstance(wanted, DesiredRestart):
                 self._restart(wanted, change)
