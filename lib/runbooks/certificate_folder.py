@@ -30,16 +30,23 @@ def read(folder: str, names: Iterable[str]) -> dict[str, bytes]:
     return found
 
 
-def read_file(path: str) -> bytes:
-    """The content of one file that a parameter names.
+def read_file(parameter: str, path: str) -> bytes | None:
+    """The content of one file that a parameter names, or None where there is no such file.
 
     Raises:
-        CertificateError: it does not exist or cannot be read.
+        CertificateError: it is there and cannot be read.
     """
     try:
         return Path(path).read_bytes()
+    except FileNotFoundError:
+        return None
     except OSError as error:
-        raise CertificateError(f"reading {path}", error.strerror or str(error), "give a readable PEM file") from error
+        raise unreadable(parameter, path, error.strerror or str(error)) from error
+
+
+def unreadable(parameter: str, path: str, said: str) -> CertificateError:
+    """What to say of a file that a parameter names and that cannot be read."""
+    return CertificateError(f"reading {parameter} {path}", said, f"let {parameter} name a PEM file that can be read")
 
 
 def write(path: str, content: bytes, expected: bytes | None) -> None:

@@ -145,6 +145,7 @@ def _asked(rules: Rules) -> dict[str, Any]:
 def _anchors(situation: Situation[Any]) -> list[Any] | None:
     if situation.trusts_system:
         return None
+    situation.given_file("trust_anchor")  # what cannot be read is said as what it is
     if situation.trust_anchor is None:
         raise CertificateError(
             "looking for the trust anchor",
@@ -172,7 +173,8 @@ def _require_good(pair: Pair, situation: Situation[CreateIngressCertificates], o
 
 
 def _files(situation: Situation[CreateIngressCertificates]) -> Issuance:
-    pair = Pair(situation.given_files["chain_file"], situation.given_files["key_file"])
+    # the parameters name both, and what cannot be read is an error
+    pair = Pair(situation.given_file("chain_file") or b"", situation.given_file("key_file") or b"")
     _require_good(pair, situation, situation.parameters.chain_file)
     return Issuance(served=pair)
 
@@ -191,11 +193,13 @@ def _request(situation: Situation[CreateIngressCertificates]) -> Issuance:
     rules, files, given = rules_of(situation), situation.files, situation.parameters
     folder = given.certificates_dir
     key = files.get(LEAF_KEY, b"")
-    chain = situation.given_files.get("chain_file") or files.get(LEAF_CRT)
+    given_chain = situation.given_file("chain_file")
+    chain = files.get(LEAF_CRT) if given_chain is None else given_chain
     if chain is not None:
         if not key:
             raise CertificateError(f"looking for {folder}/{LEAF_KEY}", "it is not there", "bring it back")
-        _require_good(Pair(chain, key), situation, given.chain_file or f"{folder}/{LEAF_CRT}")
+        origin = f"{folder}/{LEAF_CRT}" if given_chain is None else given.chain_file
+        _require_good(Pair(chain, key), situation, origin)
         return Issuance(served=Pair(chain, key))
     found = {}
     make = given.mode != "verify"

@@ -301,6 +301,8 @@ def certificate_material(situation: Situation[CreateIngressCertificates]) -> Fin
     title = "Keys and certificates can be used"
     if said := situation.snapshot.unreadable(SECRET):
         return Finding(title, Verdict.UNKNOWN, said, RBAC)
+    if found := _unreadable_files(title, situation):
+        return found
     prepared = situation.prepared
     if isinstance(prepared, CertificateError):
         return _not_met(title, f"{prepared.attempted}: {prepared.said}", prepared.remedy)
@@ -309,12 +311,23 @@ def certificate_material(situation: Situation[CreateIngressCertificates]) -> Fin
     return _met(title, "; ".join(prepared.reasons) or prepared.waiting or "good as they are")
 
 
+def _unreadable_files(title: str, situation: Situation[Any]) -> Finding | None:
+    """A finding where files that parameters name cannot be read."""
+    errors = situation.unreadable_files
+    if not errors:
+        return None
+    said = "; ".join(f"{error.attempted}: {error.said}" for error in errors)
+    return _not_met(title, said, "; ".join(error.remedy for error in errors))
+
+
 def usable_certificate(situation: Situation[IntegrateServiceMesh]) -> Finding:
     """The Secret holds a certificate that the gateway can serve for every Knative Service."""
     given = situation.parameters
     title = f"Secret {given.mesh_namespace}/{given.certificate_secret} holds a usable certificate"
     if said := situation.snapshot.unreadable(SECRET):
         return Finding(title, Verdict.UNKNOWN, said, RBAC)
+    if unreadable := _unreadable_files(title, situation):
+        return unreadable
     try:
         pair = secret_pair(situation)
         found = _certificate_faults(pair, situation) if pair else ["there is no such Secret"]

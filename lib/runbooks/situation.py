@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from runbooks.certificates import ROOT_CRT
+from runbooks.errors import CertificateError
 from runbooks.kinds import CLUSTER_SERVICE_VERSION, INGRESS_CONFIG
 from runbooks.parameters import Parameters
 from runbooks.rights import Right
@@ -26,7 +27,7 @@ class Situation(Generic[P_co]):
         now: the time of the judgement, with a time zone.
         snapshot: what was read of the cluster.
         files: the certificate files that were read, by name.
-        given_files: the content of the files that parameters name, by parameter.
+        given_files: the content of the files that parameters name, by parameter, or why there is none.
         denied: the rights that the account lacks.
         sandbox: how the sandbox describes itself; empty on a real cluster.
         prepared: what the section prepared from all this, for example new certificates.
@@ -36,7 +37,7 @@ class Situation(Generic[P_co]):
     now: dt.datetime
     snapshot: Snapshot = field(default_factory=Snapshot)
     files: Mapping[str, bytes] = field(default_factory=dict)
-    given_files: Mapping[str, bytes] = field(default_factory=dict)
+    given_files: Mapping[str, bytes | CertificateError] = field(default_factory=dict)
     denied: tuple[Right, ...] = ()
     sandbox: Mapping[str, str] = field(default_factory=dict)
     prepared: Any = None
@@ -69,11 +70,28 @@ class Situation(Generic[P_co]):
         """What the versions decide."""
         return profile(self.versions)
 
+    def given_file(self, parameter: str) -> bytes | None:
+        """The content of the file that a parameter names, or None where there is none yet.
+
+        Raises:
+            CertificateError: it cannot be read.
+        """
+        found = self.given_files.get(parameter)
+        if isinstance(found, CertificateError):
+            raise found
+        return found
+
+    @property
+    def unreadable_files(self) -> tuple[CertificateError, ...]:
+        """Why files that parameters name cannot be read."""
+        return tuple(found for found in self.given_files.values() if isinstance(found, CertificateError))
+
     @property
     def trust_anchor(self) -> bytes | None:
         """The PEM bytes that clients trust, or None where that is the system's own store or is missing."""
         if self.parameters.trust_anchor:
-            return self.given_files.get("trust_anchor")
+            found = self.given_files.get("trust_anchor")
+            return found if isinstance(found, bytes) else None
         return self.files.get(ROOT_CRT)
 
     @property

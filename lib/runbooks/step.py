@@ -21,6 +21,7 @@ from runbooks.checks.check import Check
 from runbooks.cluster import Connection
 from runbooks.display import View
 from runbooks.errors import (
+    CertificateError,
     Conflict,
     Forbidden,
     NotDone,
@@ -508,13 +509,23 @@ def _unseen(check: Check) -> Checked:
     return Checked(check.title, Proof.UNKNOWN, "", said, "", "run the notebook again when it is back")
 
 
-def _given_files(parameters: Parameters) -> dict[str, bytes]:
-    """The files that parameters name; a missing chain_file is what the CA has not sent yet."""
-    found = {}
+def _given_files(parameters: Parameters) -> dict[str, bytes | CertificateError]:
+    """The files that parameters name, or why there is none, which a precondition then reports."""
+    found: dict[str, bytes | CertificateError] = {}
     for name in _FILE_PARAMETERS:
         path = getattr(parameters, name, "")
-        if path and path != "system":
-            found[name] = certificate_folder.read_file(path)
+        if not path or path == "system":
+            continue
+        try:
+            content = certificate_folder.read_file(name, path)
+        except CertificateError as error:
+            found[name] = error
+            continue
+        if content is not None:
+            found[name] = content
+        elif not (name == "chain_file" and getattr(parameters, "certificate_source", "") == "request"):
+            # a chain that was asked for is what the CA has not sent yet; everything else has to be there
+            found[name] = certificate_folder.unreadable(name, path, "there is no such file")
     return found
 
 

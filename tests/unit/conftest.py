@@ -122,7 +122,7 @@ def situate(now: dt.datetime, ingress_config: Live, csv: Callable[..., Live]) ->
         *,
         refused: dict[Kind, Any] | None = None,
         files: dict[str, bytes] | None = None,
-        given_files: dict[str, bytes] | None = None,
+        given_files: dict[str, Any] | None = None,
         denied: Iterable[Any] = (),
         prepared: Any = None,
         now: dt.datetime = now,

@@ -518,6 +518,18 @@ def test_keys_and_certificates_can_be_used(prepared: Any, expected: tuple[Verdic
     assert expected == judged(preconditions.certificate_material(situate("6.4.2", prepared=prepared)))
 
 
+@pytest.mark.parametrize(
+    ("need", "section"), [(preconditions.certificate_material, "6.4.2"), (preconditions.usable_certificate, "6.4.3")]
+)
+def test_a_file_that_a_parameter_names_and_that_cannot_be_read_is_not_met(
+    need: preconditions.Need, section: str, situate: Situate
+) -> None:
+    error = CertificateError("reading trust_anchor /etc/pki/ca.crt", "there is no such file", "name one")
+    found = need(situate(section, given_files={"trust_anchor": error}, trust_anchor="/etc/pki/ca.crt"))
+    assert (NOT_MET, "reading trust_anchor /etc/pki/ca.crt: there is no such file") == judged(found)
+    assert ("name one", "") == (found.remedy, found.see)  # no other runbook brings it
+
+
 def usable(situation: Situation[Any]) -> tuple[Verdict, str]:
     found = preconditions.usable_certificate(situation)
     assert ("6.4.2" if found.verdict is NOT_MET else "") == (found.see)

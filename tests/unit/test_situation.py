@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from runbooks.certificates import ROOT_CRT
+from runbooks.errors import CertificateError
 from runbooks.kinds import INGRESS_CONFIG
 from runbooks.parameters import IntegrateServiceMesh
 from runbooks.situation import Situation
@@ -49,6 +50,16 @@ def test_the_trust_anchor_is_the_given_one_or_the_folders_root(
     files = {ROOT_CRT: b"root in the folder"}
     situation = situate("6.4.3", files=files, given_files=given, trust_anchor=trust_anchor)
     assert (expected, system) == (situation.trust_anchor, situation.trusts_system)
+
+
+def test_a_given_file_that_cannot_be_read_is_no_content_and_is_said(situate: Situate) -> None:
+    error = CertificateError("reading trust_anchor /etc/pki/ca.crt", "there is no such file", "name one")
+    given: dict[str, Any] = {"trust_anchor": error}
+    situation = situate("6.4.3", files={ROOT_CRT: b"root"}, given_files=given, trust_anchor="/etc/pki/ca.crt")
+    assert (None, (error,)) == (situation.trust_anchor, situation.unreadable_files)
+    with pytest.raises(CertificateError):
+        situation.given_file("trust_anchor")
+    assert situation.given_file("key_file") is None
 
 
 def test_the_versions_decide_the_profile(situate: Situate) -> None:
