@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from runbooks import certificates
-from runbooks.certificates import LEAF_CRT, LEAF_CSR, LEAF_KEY, ROOT_CRT, ROOT_KEY, Pair, Rules, Work
+from runbooks.certificates import LEAF_CRT, LEAF_CSR, LEAF_KEY, ROOT_CRT, ROOT_KEY, Decision, Pair, Rules, Work
 from runbooks.errors import CertificateError
 from runbooks.kinds import SECRET
 from runbooks.parameters import CreateIngressCertificates
+from runbooks.plan import shown_chain
 from runbooks.situation import Situation
 
 FOLDER_FILES = (ROOT_KEY, ROOT_CRT, LEAF_KEY, LEAF_CSR, LEAF_CRT)
@@ -99,11 +100,10 @@ def _create(situation: Situation[CreateIngressCertificates]) -> Issuance:
     rules, files, now = rules_of(situation), situation.files, situation.now
     folder, present = situation.parameters.certificates_dir, secret_pair(situation)
     if situation.parameters.mode == "verify" and present and not files:
-        # a scheduler's host need not hold the keys: the Secret and a trust anchor are enough to verify
-        return Issuance(reasons=("no certificate folder on this machine; the Secret alone is judged",))
+        return _secret_alone(present, situation)
     decision = certificates.decide(files, present, rules, now, folder)
     if decision.leaf is Work.KEEP:
-        return Issuance(served=decision.served)
+        return _kept(decision, situation)
     make = situation.parameters.mode != "verify"
     found: dict[str, NewFile] = {}
     root = Pair(files.get(ROOT_CRT, b""), files.get(ROOT_KEY, b""))
@@ -121,6 +121,45 @@ def _create(situation: Situation[CreateIngressCertificates]) -> Issuance:
     found[LEAF_CRT] = NewFile(leaf, shown)
     masked = {"data[tls.crt]": shown, "data[tls.key]": "the key of this certificate"}
     return Issuance(found, Pair(leaf, key), masked, decision.reasons)
+
+
+def _secret_alone(present: Pair, situation: Situation[CreateIngressCertificates]) -> Issuance:
+    """A scheduler's host need not hold the keys: the Secret and a trust anchor are enough to verify.
+
+    Without an anchor the rest is judged all the same, and the handshake says that it could not tell.
+    """
+    given = situation.parameters
+    anchors = _anchors(situation) if given.trust_anchor else None
+    found = certificates.problems(
+        present,
+        situation.wildcard,
+        anchors,
+        situation.now,
+        origin="the Secret",
+        renew_before_days=given.renew_before_days,
+    )
+    reasons = ("no certificate folder on this machine; the Secret alone is judged", *found)
+    where = "run 6.4.2 in mode apply on the machine that holds certificates_dir"
+    name = f"Secret {given.mesh_namespace}/{given.certificate_secret}"
+    return Issuance(reasons=reasons, waiting=f"{name}: {'; '.join(found)}; {where}" if found else "")
+
+
+def _kept(decision: Decision, situation: Situation[CreateIngressCertificates]) -> Issuance:
+    """The pair that is served; a leaf on disk that is another one is brought in line with it.
+
+    A request on disk is left out: the Secret's key came without one, and whoever needs a request gets a new one.
+    """
+    served = decision.served
+    if served is None or not decision.stale:
+        return Issuance(served=served)
+    wanted = {
+        LEAF_KEY: NewFile(served.key, "the key that the Secret holds, mode 0600"),
+        LEAF_CRT: NewFile(served.chain, {"as in the Secret": shown_chain(served.chain, "the Secret")}),
+    }
+    changed = {name: file for name, file in wanted.items() if situation.files.get(name) != file.content}
+    folder = situation.parameters.certificates_dir
+    why = f"{folder}/{LEAF_CRT} is not the good certificate in the Secret, and is brought in line with it"
+    return Issuance(changed, served, reasons=(why, *decision.reasons))
 
 
 def _new_root(present: Pair, rules: Rules, situation: Situation[Any], found: dict[str, NewFile]) -> Pair:

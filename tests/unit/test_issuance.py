@@ -183,10 +183,81 @@ def test_verify_judges_the_secret_alone_where_the_machine_has_no_folder(
     assert Issuance(reasons=("no certificate folder on this machine; the Secret alone is judged",)) == issued
 
 
+@pytest.mark.parametrize("anchor", ["the root", "system", ""])
+def test_verify_without_the_folder_finds_a_renewal_that_is_due(
+    situate: Situate,
+    root: Pair,
+    make_leaf: Callable[..., Pair],
+    tls_secret: TlsSecret,
+    now: dt.datetime,
+    anchor: str,
+) -> None:
+    short = make_leaf(root, rules=Rules(WILDCARD, valid_days=5))
+    given: dict[str, Any] = {"trust_anchor": "/etc/pki/ca.crt", "given_files": {"trust_anchor": root.chain}}
+    given = given if anchor == "the root" else {"trust_anchor": anchor}
+    issued = issuance.prepare(situate("6.4.2", {SECRET: [tls_secret(short)]}, mode="verify", **given))
+    ends = f"it ends in 5 days, on {now + 5 * DAY:%Y-%m-%d}"
+    assert (None, {}, ends) == (issued.served, issued.files, issued.reasons[1])
+    assert (
+        f"Secret istio-system/wildcard-certs: {ends}; run 6.4.2 in mode apply on the machine that holds "
+        "certificates_dir"
+    ) == issued.waiting
+
+
+def test_verify_without_the_folder_finds_a_secret_of_another_root(
+    situate: Situate, leaf: Pair, other_root: Pair, tls_secret: TlsSecret
+) -> None:
+    given: dict[str, Any] = {"trust_anchor": "/etc/pki/ca.crt", "given_files": {"trust_anchor": other_root.chain}}
+    issued = issuance.prepare(situate("6.4.2", {SECRET: [tls_secret(leaf)]}, mode="verify", **given))
+    assert "that is not the trust anchor (/O=Other Inc./CN=other.example)" in issued.waiting
+
+
 @pytest.mark.parametrize("mode", ["plan", "apply"])
 def test_only_verify_goes_on_without_the_folder(situate: Situate, leaf: Pair, tls_secret: TlsSecret, mode: str) -> None:
     refused = refusal(situate("6.4.2", {SECRET: [tls_secret(leaf)]}, mode=mode))
     assert "looking for /certificates/root.crt" == refused.attempted
+
+
+@pytest.mark.parametrize("mode", ["verify", "plan", "apply"])
+def test_a_stale_leaf_on_disk_is_brought_in_line_with_the_good_secret(
+    situate: Situate,
+    folder: dict[str, bytes],
+    root: Pair,
+    leaf: Pair,
+    make_leaf: Callable[..., Pair],
+    tls_secret: TlsSecret,
+    now: dt.datetime,
+    mode: str,
+) -> None:
+    old = make_leaf(root, "another", rules=Rules(WILDCARD, valid_days=1))
+    files = folder | {LEAF_CRT: old.chain, LEAF_KEY: old.key, LEAF_CSR: b"the old request"}
+    late: dict[str, Any] = {"mode": mode, "now": now + 2 * DAY}
+    issued = issuance.prepare(situate("6.4.2", {SECRET: [tls_secret(leaf)]}, files=files, **late))
+    assert {LEAF_KEY: leaf.key, LEAF_CRT: leaf.chain} == contents(issued)
+    assert leaf == issued.served
+    shown_leaf = shown(issued)[LEAF_CRT]["as in the Secret"]
+    assert certificates.fingerprint(x509.load_pem_x509_certificate(leaf.chain)) == shown_leaf["fingerprint"]
+    assert "the key that the Secret holds, mode 0600" == shown(issued)[LEAF_KEY]
+    assert (
+        "/certificates/wildcard.crt is not the good certificate in the Secret, and is brought in line with it"
+    ) == issued.reasons[0]
+    assert "expired on" in issued.reasons[1]
+    again = situate("6.4.2", {SECRET: [tls_secret(leaf)]}, files=files | contents(issued), **late)
+    assert Issuance(served=leaf) == issuance.prepare(again)
+
+
+def test_of_a_stale_leaf_with_the_same_key_the_certificate_alone_is_written(
+    situate: Situate,
+    folder: dict[str, bytes],
+    root: Pair,
+    leaf: Pair,
+    make_leaf: Callable[..., Pair],
+    tls_secret: TlsSecret,
+) -> None:
+    old = make_leaf(root, rules=Rules(WILDCARD, valid_days=60))
+    files = folder | {LEAF_CRT: old.chain}
+    issued = issuance.prepare(situate("6.4.2", {SECRET: [tls_secret(leaf)]}, files=files))
+    assert {LEAF_CRT: leaf.chain} == contents(issued)
 
 
 # --- files and secret --------------------------------------------------------------------------------------------
@@ -327,6 +398,36 @@ def test_the_signed_chain_is_served_once_it_is_back(situate: Situate, root: Pair
     else:
         given: dict[str, Any] = {"chain_file": "/given/tls.crt", "given_files": {"chain_file": leaf.chain}}
         assert Issuance(served=leaf) == requested(situate, files, **given)
+
+
+def test_the_chain_in_the_folder_is_named_where_chain_file_is_not_there_yet(
+    situate: Situate, root: Pair, leaf: Pair, key: Callable[[str], bytes]
+) -> None:
+    files = {LEAF_KEY: key("another"), LEAF_CRT: leaf.chain, ROOT_CRT: root.chain}
+    with pytest.raises(CertificateError, match=r"^checking the certificate in /certificates/wildcard\.crt: "):
+        requested(situate, files, chain_file="/given/tls.crt")
+
+
+@pytest.mark.parametrize(
+    ("source", "broken"),
+    [
+        ("files", "key_file"),
+        ("files", "chain_file"),
+        ("files", "trust_anchor"),
+        ("secret", "trust_anchor"),
+        ("request", "chain_file"),
+        ("request", "trust_anchor"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_said_as_what_it_is(
+    situate: Situate, root: Pair, leaf: Pair, tls_secret: TlsSecret, source: str, broken: str
+) -> None:
+    error = CertificateError(f"reading {broken} /given/x", "there is no such file", "name one")
+    given_files: dict[str, Any] = given_pair(leaf) | {"trust_anchor": root.chain, broken: error}
+    given = FILES | {"certificate_source": source, "trust_anchor": "/given/ca.crt"}
+    files = {LEAF_KEY: leaf.key}
+    situation = situate("6.4.2", {SECRET: [tls_secret(leaf)]}, files=files, given_files=given_files, **given)
+    assert error is refusal(situation)
 
 
 def test_a_signed_chain_without_its_key_is_refused(situate: Situate, root: Pair, leaf: Pair) -> None:
