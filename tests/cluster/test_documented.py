@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
 import yaml
 
+from runbooks.procedure import path_of
+from runbooks_sandbox import lifecycle
 from runbooks_sandbox.world import (
     GATEWAYS,
     KNATIVE_SERVICES,
@@ -17,7 +19,7 @@ from runbooks_sandbox.world import (
     SERVICES,
     within,
 )
-from tests.conftest import Sandbox
+from tests.conftest import REAL_CRDS, Sandbox
 
 HTTP_VARIANT = """
 apiVersion: maistra.io/v1
@@ -168,3 +170,23 @@ def test_the_documented_files_are_there_and_keys_are_private(integrated: Sandbox
         "wildcard.csr": 0o644,
         "wildcard.crt": 0o644,
     } == modes
+
+
+@pytest.mark.skipif(
+    not REAL_CRDS.is_dir(), reason="the exported CRDs of the real products are not beside this checkout"
+)
+def test_the_whole_path_is_proven_against_the_real_crds(new_sandbox: Callable[..., Sandbox]) -> None:
+    real = new_sandbox(crds=REAL_CRDS)
+    for section in path_of("istio"):
+        outcome = real.play(section.number)
+        assert 0 == outcome["exit_code"], outcome["reason"]
+    since = real.audit_position()
+    for section in path_of("istio"):
+        assert 0 == real.play(section.number, "verify")["exit_code"]
+        assert 0 == real.play(section.number)["exit_code"]
+    assert [] == real.writes(since)
+    for document in DOCUMENTS:
+        resource = RESOURCES[document["kind"], document["apiVersion"]]
+        live = real.get(resource, document["metadata"]["namespace"], document["metadata"]["name"])
+        assert within(document, live), live
+    lifecycle.stop(real.state)
