@@ -63,7 +63,7 @@ def test_a_given_file_that_cannot_be_read_is_no_content_and_is_said(situate: Sit
 
 
 def test_the_versions_decide_the_profile(situate: Situate) -> None:
-    assert Profile(Version(1, 26), documented=True) == situate("6.4.3").profile
+    assert Profile(Version(1, 26)) == situate("6.4.3").profile
 
 
 def test_the_address_is_the_given_one_or_the_sandboxs() -> None:
