@@ -160,6 +160,7 @@ def test_a_label_that_the_policy_asks_for_and_the_namespace_lacks_is_drift(measu
 def test_other_teams_excluded_ports_survive(measured: Sandbox) -> None:
     ports: Any = {"proxy": {"networking": {"trafficControl": {"inbound": {"excludedPorts": [8022]}}}}}
     measured.patch(CONTROL_PLANES, MESH, "basic", {"spec": ports}, "another-team")
+    measured.eventually(lambda: is_true(measured.get(CONTROL_PLANES, MESH, "basic"), "Ready"))
     assert "done and proven" == measured.play(NUMBER)["outcome"]
     spec = measured.get(CONTROL_PLANES, MESH, "basic")["spec"]
     assert [8022, 8444] == spec["proxy"]["networking"]["trafficControl"]["inbound"]["excludedPorts"]

@@ -57,8 +57,13 @@ def _service_reads(given: IntegrateServiceMesh) -> tuple[Read, ...]:
 
 def _service_sidecar(title: str, situation: Situation[IntegrateServiceMesh], connection: Connection) -> Checked:
     given = situation.parameters
-    # looked at now, since the check before may just have woken the application
-    pods = running(connection.objects(POD, given.service_namespace, label_selector=_service_selector(given)))
+    pods = [
+        pod
+        for pod in running(situation.snapshot.objects(POD, given.service_namespace))
+        if (pod["metadata"].get("labels") or {}).get("serving.knative.dev/service") == given.service_name
+    ]
+    if not pods:  # it slept when the Pods were read; the request of the check before has woken it
+        pods = running(connection.objects(POD, given.service_namespace, label_selector=_service_selector(given)))
     way = f"the Pods in {given.service_namespace} labelled {_service_selector(given)}"
     expected = "a container istio-proxy in every Pod of the Service"
     if not pods:
