@@ -22,6 +22,7 @@ from rich.markup import escape
 from rich.status import Status
 from rich.table import Table
 
+from runbooks import cli_records
 from runbooks import run as runs
 from runbooks.errors import ParameterError, RunbookError, UsageError
 from runbooks.parameters import (
@@ -400,6 +401,10 @@ def _short(path: Path | None) -> str:
     with contextlib.suppress(ValueError):
         return str(path.relative_to(Path.cwd()))
     return str(path)
+
+
+for _group in (cli_records.records, cli_records.keys_):
+    cli.add_command(_group)
 
 
 # --- the process -------------------------------------------------------------------------------------------------

@@ -290,9 +290,18 @@ class Archive:
         run = Run(self, record.id)
         run.take_over()
         try:
-            return run.close("recovery", run.left_behind(), facts, frozenset(withheld))
+            return run.close("recovery", self.left_behind(record.id), facts, frozenset(withheld))
         finally:
             run.leave()
+
+    def left_behind(self, name: str) -> list[Path]:
+        """The whole files in a run's workspace; a hidden one is what a writer had not finished."""
+        found = (path for path in self.workspace(name).glob("*") if path.name != _ALIVE and path.is_file())
+        return sorted(path for path in found if not path.name.startswith("."))
+
+    def is_running(self, name: str) -> bool:
+        """Whether a process is at work on a run."""
+        return locks.is_alive(self.workspace(name) / _ALIVE)
 
     def workspace(self, name: str) -> Path:
         """Where a run may write while it goes on."""
@@ -526,11 +535,6 @@ class Run:
         told = {**facts, "outcome": "failed: secret found", "hygiene": {"hits": [dict(hit) for hit in hits]}}
         return self.close("result", [notebook, *also], told, frozenset([notebook.name]))
 
-    def left_behind(self) -> list[Path]:
-        """The whole files of its workspace, for a recovery; a hidden one is what a writer had not finished."""
-        found = (path for path in self.workspace.glob("*") if path.name != _ALIVE and path.is_file())
-        return sorted(path for path in found if not path.name.startswith("."))
-
     def close(
         self, phase: str, paths: Sequence[Path], facts: Mapping[str, Any], withheld: frozenset[str] = frozenset()
     ) -> Entry:
@@ -565,7 +569,7 @@ class Run:
         """Give the workspace up; what is still in it stays for a recovery."""
         if self._alive is None:
             return
-        if not self.left_behind():
+        if not self._archive.left_behind(self.id):
             shutil.rmtree(self.workspace, ignore_errors=True)
         self._alive.end()
         self._alive = None

@@ -97,7 +97,7 @@ def predicate(place: Place, facts: Mapping[str, Any]) -> dict[str, Any]:
         "previous": place.previous,
         "archive": place.archive,
         "run": {"id": place.run, **place.closes},
-        "actor": _actor(target, facts.get("machine") or {}),
+        **_who(place.phase, target, facts.get("machine") or {}),
         "cluster": {name: value for name, value in target.items() if name not in (*_ACTOR, "mode")},
         "change": _change(facts),
         "plan": {"digest": digest} if (digest := (facts.get("plan") or {}).get("digest")) else {},
@@ -122,9 +122,12 @@ def _picked(facts: Mapping[str, Any], fields: Mapping[str, str]) -> dict[str, An
     return {name: facts[fact] for name, fact in fields.items() if facts.get(fact) not in (None, "")}
 
 
-def _actor(target: Mapping[str, Any], machine: Mapping[str, Any]) -> dict[str, Any]:
-    """Who, as the API server sees them, and from which machine, as it sees itself."""
-    return {name: target[name] for name in _ACTOR if target.get(name)} | dict(machine)
+def _who(phase: str, target: Mapping[str, Any], machine: Mapping[str, Any]) -> dict[str, Any]:
+    """Who, as the API server sees them, and from which machine; whoever closes or adopts a run is somebody else."""
+    actor = {name: target[name] for name in _ACTOR if target.get(name)}
+    if phase in ("recovery", "adoption"):
+        return {"actor": actor, "signed_by": dict(machine)}
+    return {"actor": actor | dict(machine)}
 
 
 def _change(facts: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,97 @@
+"""What a notebook that something else executed tells of itself, and what nobody can vouch for; pure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from runbooks.errors import RecordError
+
+_ALWAYS = (
+    "that these outputs are what these cells put out: nothing was signed before the notebook was adopted",
+    "who executed it, where and when, beyond what the notebook says itself",
+    "that this is the only run, and that it changed nothing else: no start and no intent were signed",
+)
+
+
+def facts(content: bytes, name: str, mime: str) -> dict[str, Any]:
+    """The facts of a notebook, as far as it has them.
+
+    Args:
+        content: its bytes.
+        name: its file's name, for messages.
+        mime: the MIME type of a runbook's structured values.
+
+    Raises:
+        RecordError: it is no notebook.
+    """
+    notebook = parse(content, name)
+    cells = [cell for cell in notebook["cells"] if cell.get("cell_type") == "code"]
+    views = {value.get("view"): value for value in _values(cells, mime)}
+    papermill = notebook.get("metadata", {}).get("papermill") or {}
+    found = {
+        **({"plan": views["plan"]} if "plan" in views else {}),
+        **views.get("outcome", {}),
+        "notebook": _counts(cells),
+        "executed_by": f"papermill {papermill['version']}" if papermill.get("version") else "not known",
+    }
+    found.setdefault("started", papermill.get("start_time") or "")
+    found.setdefault("finished", papermill.get("end_time") or "")
+    found.setdefault("outcome", "unknown")
+    found["cannot_be_vouched_for"] = [*_ALWAYS, *_doubts(cells, papermill, "outcome" in views)]
+    return found
+
+
+def parse(content: bytes, name: str) -> dict[str, Any]:
+    """A notebook, as far as it is looked at here.
+
+    Raises:
+        RecordError: it is none.
+    """
+    try:
+        found = json.loads(content)
+        if not all(isinstance(cell, dict) for cell in found["cells"]):
+            raise TypeError(name)
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise RecordError(f"reading {name}", "it is no notebook", "name an executed .ipynb file") from error
+    return dict(found)
+
+
+def _values(cells: Iterable[Mapping[str, Any]], mime: str) -> Iterator[Mapping[str, Any]]:
+    for cell in cells:
+        for output in cell.get("outputs", ()):
+            value = output.get("data", {}).get(mime)
+            if isinstance(value, Mapping):
+                yield value
+
+
+def _counts(cells: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    cells = list(cells)
+    counts = [count for cell in cells if (count := cell.get("execution_count")) is not None]
+    return {
+        "code_cells": len(cells),
+        "executed": len(counts),
+        "failed": sum(_failed(cell) for cell in cells),
+        "in_order": counts == sorted(counts),
+    }
+
+
+def _failed(cell: Mapping[str, Any]) -> bool:
+    return any(output.get("output_type") == "error" for output in cell.get("outputs", ()))
+
+
+def _doubts(cells: Iterable[Mapping[str, Any]], papermill: Mapping[str, Any], has_outcome: bool) -> list[str]:
+    counts = _counts(cells)
+    found = []
+    if not has_outcome:
+        found.append("how it ended: it has no outcome of a runbook")
+    if not counts["in_order"]:
+        found.append("that its cells were executed from top to bottom: their counts say otherwise")
+    if missing := counts["code_cells"] - counts["executed"]:
+        found.append(f"{missing} of its {counts['code_cells']} code cells: they were never executed")
+    if papermill and not papermill.get("end_time"):
+        found.append("its end: papermill did not come to it")
+    if papermill:
+        found.append("the cells that papermill calls completed: after a kernel died it says so of all that follow")
+    return found
