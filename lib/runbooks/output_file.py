@@ -73,14 +73,14 @@ class OutputFile:
                     following = self._allocated(len(content) + _SLACK)
                 file.truncate(len(content))
                 os.fsync(file.fileno())
+            self._put_in_place(self._spare)
         except OSError:
             if following[0]:
                 following[0].unlink()
             os.truncate(self._spare, self._room)
             raise
-        self._put_in_place(self._spare)
-        _sync_folder(self.path.parent)
         self._spare, self._room = following
+        _sync_folder(self.path.parent)
 
     def close(self) -> None:
         """Remove the spare file."""
