@@ -58,6 +58,7 @@ docs: $(READY)  ## Write the reference pages and the README's picture anew
 
 soak: $(READY)  ## Long campaigns; run them before a release
 	@$(PYTEST) -m soak -o addopts= tests
+	@$(BIN)/python -m tests.engine_table  # docs/engine.md
 
 lock: $(READY)  ## Resolve requirements.lock anew
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \

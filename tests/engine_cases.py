@@ -163,8 +163,12 @@ def mounted(folder: Path, options: str = "size=1m") -> Iterator[Path]:
         subprocess.run(["umount", "-l", folder], check=True)
 
 
-# the third cell gives the write that fails the time that is its share
-FILLS_UP = ("print('kept')", "print('x' * 3_000_000)", "import time; time.sleep(1)", "open('ran', 'w').close()")
+FILLS_UP = (
+    "print('kept')",
+    "import time; print('early', flush=True); time.sleep(0.5); print('x' * 3_000_000)",
+    "time.sleep(1)",  # gives the write that fails the time that is its share
+    "open('ran', 'w').close()",
+)
 
 
 def run_on(disk: Path, engine: str, *sources: str) -> subprocess.CompletedProcess[str]:

@@ -418,7 +418,8 @@ def _signals() -> Iterator[None]:
         raise Interrupted(signum)
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, end)
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup leaves it
+            signal.signal(number, end)
     yield
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import errno
+import json
 import signal
 import tempfile
 import threading
@@ -38,6 +39,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _SHARE = 0.1  # of the run time that writing the notebook may take
 _GRACE_S = 2  # in which an interrupted cell may say where it was
 _IOPUB_TIMEOUT_S = 60  # for what a cell has put out already; a large output takes its time on a busy machine
+_NOTE_SIZE = 1024  # of what is said in place of an output, for one cell or two
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -128,8 +130,8 @@ class RunbookEngine(Engine):  # type: ignore[misc]
         target = nb.metadata.papermill["output_path"]
         state = _State(nb, OutputFile(_local(target)), log_output=log_output, progress_bar=progress_bar)
         with _Signals() as signals:
-            state.notebook_start()
             client = _Client(state, keeper, signals, **_traits(kernel_name, log_output, **options))
+            state.notebook_start()
             error = _kept(client, state, keeper)
         if error is not None:
             raise error
@@ -318,12 +320,19 @@ class _State(NotebookExecutionManager):  # type: ignore[misc]
             self._end_cell(self.FAILED)
 
     def _drop_outputs(self, ending: Ending) -> None:
-        """Leave out outputs, the newest first, until the notebook fits into the room that was kept for it."""
+        """Leave out outputs, the newest first, until the notebook fits into the room that was kept for it.
+
+        The room is larger than the state on the disk, so nothing is left out that was written before.
+        """
+        note = nbformat.v4.new_output("stream", text=f"More output is lost: {ending.said}\n")
+        excess = len(_content(self.nb)) + _NOTE_SIZE - self.file.room if self.file.room else 0
         for cell in reversed(self.nb.cells):
-            if len(_content(self.nb)) <= self.file.room:
-                return
-            if cell.get("outputs"):
-                cell.outputs = [nbformat.v4.new_output("stream", text=f"Its output is lost: {ending.said}\n")]
+            lost = 0
+            while excess > 0 and cell.get("outputs"):
+                excess -= len(json.dumps(cell.outputs.pop(), ensure_ascii=False).encode("utf-8", "replace"))
+                lost += 1
+            if lost:
+                cell.outputs.append(note)
 
 
 def _content(notebook: Any) -> bytes:
