@@ -52,7 +52,8 @@ The envelope is signed:
 
     jq -r .payload record/{phase}.dsse.json | openssl base64 -d -A > payload
     type=$(jq -r .payloadType record/{phase}.dsse.json)
-    {{ printf 'DSSEv1 %d %s %d ' ${{#type}} "$type" $(wc -c < payload); cat payload; }} > message
+    size=$(jq -r '.payload | @base64d | utf8bytelength' record/{phase}.dsse.json)
+    printf 'DSSEv1 %d %s %d %s' ${{#type}} "$type" $size "$(<payload)" > message
     jq -r '.signatures[0].sig' record/{phase}.dsse.json | openssl base64 -d -A > signature
     openssl pkeyutl -verify -pubin -inkey key.pem -rawin -in message -sigfile signature
 

@@ -4,6 +4,7 @@
 set -uo pipefail
 export LC_ALL=C
 [[ $# -ge 1 && -r $1 && ( $# -lt 2 || -r $2 ) ]] || { printf 'usage: bash verify.sh KEY.pem [ANCHOR.txt]\n'; exit 2; }
+for tool in jq openssl; do command -v $tool >/dev/null || { printf '%s is not installed\n' $tool; exit 2; }; done
 key=$1 anchor=${2:-} failed=0 scratch=${TMPDIR:-/tmp}/verify.$$
 [[ $key == /* ]] || key=$PWD/$key
 [[ -z $anchor || $anchor == /* ]] || anchor=$PWD/$anchor
@@ -26,7 +27,8 @@ id=$(openssl pkey -pubin -in "$key" -outform DER | sha256)
 printf 'key     %s: is this the id that its owner told you?\n' "${id:0:16}"
 
 # 1. the head is signed, and the log is what it was signed over
-read -r line <head
+line=$(<head) hex=[0-9a-f]
+[[ $line =~ ^runbooks-head-v1\ [0-9a-f-]{36}\ [0-9]+\ sha256:$hex{64}\ $hex{16}\ [A-Za-z0-9+/]{86}==$ ]] || bad "head: one line"
 read -r version archive count digest head_key signature <<<"$line"
 printf %s "$version $archive $count $digest $head_key" >"$scratch"
 signed "head: signed over $count entries of archive $archive"
