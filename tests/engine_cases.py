@@ -90,6 +90,13 @@ def notebook(path: Path, *sources: str) -> Path:
     return path
 
 
+def as_in_a_terminal() -> None:
+    """Let this process hand down no ignored signals, as one in the background of a shell does."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
+
+
 def start(engine: str, source: Path, target: Path, *arguments: str) -> subprocess.Popen[str]:
     """Papermill, as its own process."""
     command = [*PAPERMILL, "--engine", engine, "--no-progress-bar", *arguments, str(source), str(target)]

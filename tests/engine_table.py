@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import random
 import statistics
 import subprocess
@@ -109,9 +110,10 @@ def kills(folder: Path) -> str:
     """What runners leave behind that are killed."""
     instants = random.Random(1)
     moments = [instants.uniform(0, 2) for _ in range(KILLS)]
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        playing = [pool.submit(lambda e=engine: list(cases.killed(e, folder, moments))) for engine in (STOCK, OURS)]
     said = []
-    for engine in (STOCK, OURS):
-        found = list(cases.killed(engine, folder, moments))
+    for found in (one.result() for one in playing):
         unreadable, orphans = sum(one.states is None for one in found), sum(one.orphans for one in found)
         text = f"{unreadable} unreadable, {orphans} kernels left"
         said.append(f"**{text}**" if unreadable or orphans else text)
@@ -139,6 +141,7 @@ def seconds(folder: Path) -> Mapping[str, float]:
 
 def main() -> None:
     """Write the page."""
+    cases.as_in_a_terminal()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         found = seconds(folder)

@@ -37,6 +37,7 @@ Played = Mapping[str, tuple[Path, "concurrent.futures.Future[Seen]"]]
 @pytest.fixture(scope="module")
 def played(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Played]:
     """The cases that are asked for, three at a time: a kernel that starts leaves a core idle now and then."""
+    cases.as_in_a_terminal()
     asked = {item.callspec.id for item in request.session.items if hasattr(item, "callspec")}
     found = {case.name: tmp_path_factory.mktemp("case") for case in CASES if case.name in asked}
     with concurrent.futures.ThreadPoolExecutor(3) as pool:
