@@ -41,7 +41,8 @@ class Sandbox:
     def environment(self) -> dict[str, str]:
         """What a process needs to find it, with the project's own parameter files."""
         home = self.state.folder.parents[2]
-        return {**os.environ, "XDG_STATE_HOME": str(home), "RUNBOOKS_SANDBOX": self.state.name}
+        own = {"XDG_STATE_HOME": str(home), "RUNBOOKS_SANDBOX": self.state.name}
+        return {**os.environ, **own, "RUNBOOKS_KEY": str(home / "signing" / "key")}
 
     def parameters(self, number: str, **changes: object) -> dict[str, Any]:
         """The parameters of the environment ``sandbox``, with changes."""

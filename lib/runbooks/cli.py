@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-import platformdirs
 import yaml
 from rich.console import Console
 from rich.markup import escape
@@ -38,6 +37,9 @@ from runbooks.parameters import (
 from runbooks.procedure import SECTIONS, path_of, section_of
 from runbooks.procedure.needed_rights import rights_to_read, rights_to_write
 from runbooks.procedure.section import Section
+from runbooks.record.archive import Archive
+from runbooks.record.keys import trust_folder, trusted
+from runbooks.recorder import Recorder, signing_key
 from runbooks.render import manifests_of
 from runbooks.rights import roles
 from runbooks.run import Interrupted, Ran
@@ -270,20 +272,25 @@ def run(
     calls = [(section, _values(section, folder, given, mode)) for section in sections]
     _refuse_unknown(sections, given)
     checked = [check(section.model, values) for section, values in calls]
-    records = records or Path(platformdirs.user_data_path(_APP)) / "records"
     console = Console(stderr=as_json, highlight=False, soft_wrap=True)
+    signer, said = signing_key(sandbox=all(parameters.context == "sandbox" for parameters in checked))
+    if said:
+        console.print(escape(said))
+    archive = Archive.open(records or cli_records.default_records(), signer=signer, trusted=trusted(trust_folder()))
     found: list[Ran] = []
     for (section, values), parameters in zip(calls, checked, strict=True):
         earlier = [ran.section for ran in found]
         if parameters.mode == "apply" and any(ran.exit_code == 1 for ran in found):
             found.append(runs.not_run(section, f"{earlier[-1]} did not end well"))
             continue
-        found.append(_run_one(section, {**values, "preceded_by": earlier}, parameters, records, console))
+        found.append(_run_one(section, {**values, "preceded_by": earlier}, parameters, archive, console))
     code = runs.overall(found)
     if as_json:
         click.echo(json.dumps({"exit_code": code, "runs": [ran.as_dict() for ran in found]}, indent=2))
     else:
         _show_outcomes(found, console)
+        where = escape(_short(archive.path))
+        console.print(f"[dim]signed records in {where}: runbooks records verify --all --records {where}[/]")
     raise SystemExit(code)
 
 
@@ -332,12 +339,13 @@ def _refuse_unknown(sections: Sequence[Section], given: Iterable[tuple[str, str]
 
 
 def _run_one(
-    section: Section, values: Mapping[str, Any], parameters: Parameters, records: Path, console: Console
+    section: Section, values: Mapping[str, Any], parameters: Parameters, archive: Archive, console: Console
 ) -> Ran:
-    folder = runs.new_folder(records, section, parameters.mode)
     console.print(f"[bold]{section.number} {escape(section.title)}[/] ({parameters.mode})")
-    with _Progress(console) as progress:
-        ran = runs.execute(section, values, folder, progress)
+    with Recorder(archive, section, parameters.mode, values) as recorder:
+        console.print(f"  [dim]{'record':24}[/]{escape(recorder.run.id)}")
+        with _Progress(console) as progress:
+            ran = runs.execute(section, values, recorder.folder, progress, recorder, recorder.kept)
     style = _STYLES.get(ran.exit_code, "red")
     console.print(f"  [{style}]{escape(ran.outcome)}[/]: {escape(ran.reason)} ({ran.seconds:.1f} s)\n")
     return ran

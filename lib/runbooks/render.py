@@ -6,6 +6,7 @@ from typing import Any
 
 import yaml
 
+from runbooks.manifests import UNKNOWN_NAME
 from runbooks.plan import Desired
 from runbooks.procedure.section import Section
 from runbooks.situation import Situation
@@ -32,6 +33,8 @@ def _document(wanted: Desired, title: str, situation: Situation[Any]) -> list[st
     lines = ["---", f"# {title}"]
     if wanted.amend:
         lines.append(f"# partial: merge it into the {wanted.ref} that there is, never create it")
+    if wanted.ref.name == UNKNOWN_NAME:
+        lines.append(f"# put the name of your {wanted.ref.kind} in")
     if wanted.shared_lists:
         lines.append("# shared list: add these entries, take none of the others out")
     if "data" in manifest:

@@ -6,13 +6,11 @@ guessed from the way in which the execution ended.
 
 from __future__ import annotations
 
-import datetime as dt
 import io
 import logging
-import secrets
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -27,7 +25,6 @@ __all__ = [
     "Ran",
     "Watcher",
     "execute",
-    "new_folder",
     "not_run",
     "notebook_of",
     "overall",
@@ -109,24 +106,13 @@ def notebook_of(section: Section) -> Path:
     raise UsageError(attempted, "it is not installed", "install the package anew")
 
 
-def new_folder(records: Path, section: Section, mode: str) -> Path:
-    """A folder of its own for one run; none is ever used twice.
-
-    Raises:
-        UsageError: it cannot be made, so nothing may be run.
-    """
-    name = f"{dt.datetime.now(dt.UTC):%Y%m%dT%H%M%SZ}-{section.number}-{mode}-{secrets.token_hex(3)}"
-    folder = records.absolute() / name
-    try:
-        folder.mkdir(parents=True)
-    except OSError as error:
-        remedy = "name a folder that can be written with --records; nothing was run"
-        raise UsageError(f"making {folder}", error.strerror or str(error), remedy) from error
-    return folder
-
-
 def execute(
-    section: Section, parameters: Mapping[str, Any], folder: Path, watcher: Watcher, keeper: Keeper | None = None
+    section: Section,
+    parameters: Mapping[str, Any],
+    folder: Path,
+    watcher: Watcher,
+    keeper: Keeper | None = None,
+    kept: Callable[[Path], Path] = lambda notebook: notebook,
 ) -> Ran:
     """Execute a runbook's notebook in a kernel of its own.
 
@@ -136,6 +122,7 @@ def execute(
         folder: where the executed notebook is written.
         watcher: who is told how it gets on.
         keeper: who keeps the record; nothing is kept without one.
+        kept: where the keeper has put the executed notebook.
 
     Returns:
         How it ended; a notebook that ended without an outcome has failed.
@@ -163,7 +150,7 @@ def execute(
         raise
     except (RunbookError, RuntimeError, OSError) as error:  # the keeper refused, the kernel died, the disk is full
         stopped_by, facts_count = str(error) or type(error).__name__, False
-    return _ran(section, target, stopped_by, time.monotonic() - began, facts_count)
+    return _ran(section, kept(target), stopped_by, time.monotonic() - began, facts_count)
 
 
 def _engine() -> Any:

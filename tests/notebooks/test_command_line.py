@@ -64,7 +64,7 @@ def structured(path: Path) -> dict[str, dict[str, Any]]:
 
 
 def records(sandbox: Sandbox) -> list[Path]:
-    return sorted((sandbox.state.folder / "records").glob("*/*.ipynb"))
+    return sorted((sandbox.state.folder / "records").glob("records/*/*.ipynb"))
 
 
 def test_the_whole_istio_path_as_a_person_runs_it(sandbox: Sandbox) -> None:
@@ -93,6 +93,11 @@ def test_the_whole_istio_path_as_a_person_runs_it(sandbox: Sandbox) -> None:
     assert [] == sandbox.writes(since)
     assert 0 == run(sandbox, "all").returncode
     assert 0 == run(sandbox, "all", "--mode", "verify").returncode
+
+    checked = command(sandbox, "runbooks", "records", "verify", "--all", "--records", sandbox.state.folder / "records")
+    assert 0 == checked.returncode, checked.stdout + checked.stderr
+    listed = command(sandbox, "runbooks", "records", "list", "--json", "--records", sandbox.state.folder / "records")
+    assert len(records(sandbox)) == len(json.loads(listed.stdout))
 
     for key in sandbox.state.certificates.glob("*.key"):
         line = key.read_text().splitlines()[1]
@@ -156,7 +161,6 @@ class TestExitCodes:
             (("run", "all", "--parameters", ENVIRONMENT, "-p", "memebers", "x"), "members?"),
             (("run", "6.4.3", "--parameters", ENVIRONMENT, "-p", "timeout_s", "soon"), "a whole number"),
             (("run", "6.4.3", "--parameters", ENVIRONMENT, "-p", "service_name", "<service_name>"), "placeholder"),
-            (("run", "6.4.3", "--parameters", ENVIRONMENT, "--records", "/proc/no"), "/proc/no"),
             (("no-such-command",), "no-such-command"),
         ],
     )
@@ -169,6 +173,31 @@ class TestExitCodes:
         assert words in refused.stderr
         assert "Traceback" not in refused.stderr
         assert (since, before) == (integrated.audit_position(), records(integrated))
+
+    def test_where_no_record_can_be_written_nothing_is_run(self, integrated: Sandbox) -> None:
+        since = integrated.audit_position()
+        refused = command(integrated, "runbooks", "run", "6.4.3", "--parameters", ENVIRONMENT, "--records", "/proc/no")
+        assert 1 == refused.returncode
+        assert "/proc/no" in refused.stderr
+        assert "Traceback" not in refused.stderr
+        assert since == integrated.audit_position()
+
+    def test_without_a_key_a_real_cluster_is_not_touched(self, integrated: Sandbox) -> None:
+        config = integrated.state.folder / "real"
+        config.write_text(integrated.state.kubeconfig.read_text().replace("name: sandbox", "name: prod-a"))
+        folder = ("--parameters", ENVIRONMENT, "--records", integrated.state.folder / "elsewhere")
+        given = ("-p", "kubeconfig", config, "-p", "context", "prod-a")
+        environment = {**integrated.environment, "RUNBOOKS_KEY": str(integrated.state.folder / "no-such-key")}
+        refused = subprocess.run(
+            [BIN / "runbooks", "run", "6.4.3", *map(str, (*folder, *given))],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert 1 == refused.returncode
+        assert "runbooks keys init" in refused.stderr
 
     def test_a_server_that_is_away_is_1_in_verify(self, integrated: Sandbox) -> None:
         config = integrated.state.folder / "away"
@@ -240,7 +269,9 @@ class TestRender:
     def test_gives_what_the_server_accepts_and_no_secret(self, integrated: Sandbox) -> None:
         rendered = command(integrated, "runbooks", "render", "all", "--parameters", ENVIRONMENT)
         assert 0 == rendered.returncode, rendered.stderr
-        documents = [document for document in yaml.safe_load_all(rendered.stdout) if document]
+        assert "# put the name of your ServiceMeshControlPlane in" in rendered.stdout
+        text = rendered.stdout.replace("name: <name>", "name: basic")
+        documents = [document for document in yaml.safe_load_all(text) if document]
         assert ["Secret", "ServiceMeshMemberRoll", "Gateway", "Gateway"] == [one["kind"] for one in documents[:4]]
         assert "data" not in documents[0]
         assert "take none of the others out" in rendered.stdout

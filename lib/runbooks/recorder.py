@@ -1,0 +1,117 @@
+"""One record for each run, signed at three moments.
+
+It is announced before the kernel starts, its plan is signed before anything is changed, and its end is signed over
+the executed notebook. What the record cannot hold durably does not happen.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from runbooks import run as runs
+from runbooks.errors import SecretFound
+from runbooks.keeper import Reason
+from runbooks.procedure.section import Section
+from runbooks.record import hygiene, keys
+from runbooks.record.archive import Archive
+from runbooks.record.keys import PrivateKey
+from runbooks.verdicts import Outcome
+
+_OUTCOME_COUNTS = (Reason.COMPLETED, Reason.EXCEPTION)  # the last cell raises where the outcome is not a good one
+
+
+def signing_key(*, sandbox: bool) -> tuple[PrivateKey, str]:
+    """The key that signs, and what is to be said of it.
+
+    Args:
+        sandbox: a rehearsal makes its own key where there is none yet; for a real cluster somebody has to decide.
+
+    Raises:
+        SigningKeyError: there is none, or it cannot be used.
+    """
+    if sandbox and not keys.default_path().exists():
+        return keys.create(), f"made a key that signs the records: {keys.default_path()}"
+    return keys.load(), ""
+
+
+class Recorder:
+    """The record of one run; the engine tells it what happens.
+
+    Args:
+        archive: where the record goes.
+        section: which runbook.
+        mode: in which mode.
+        parameters: names and values, as they go into the notebook.
+
+    Raises:
+        RecordError: the run could not be announced durably, so nothing may be run.
+    """
+
+    def __init__(self, archive: Archive, section: Section, mode: str, parameters: Mapping[str, Any]) -> None:
+        source = runs.notebook_of(section)
+        self._facts = {
+            "section": section.number,
+            "runbook": section.stem,
+            "version": metadata.version("serverless-mesh-runbooks"),
+            "mode": mode,
+            "parameters": dict(parameters),
+            "source": {"name": source.name, "sha256": hashlib.sha256(source.read_bytes()).hexdigest()},
+        }
+        self.run = archive.begin(self._facts)
+        self._ended = False
+
+    def __enter__(self) -> Recorder:
+        return self
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        """Close the record of a run that the engine never began, too."""
+        if not self._ended:
+            reason = str(error) or type(error).__name__ if error else "the run did not begin"
+            self.run.finish(None, {**self._facts, "outcome": str(Outcome.NOT_RUN), "reason": reason, "exit_code": 1})
+
+    @property
+    def folder(self) -> Path:
+        """Where the notebook is executed; from there it moves into the record."""
+        return self.run.workspace
+
+    def kept(self, notebook: Path) -> Path:
+        """Where the executed notebook is in the end."""
+        return notebook if notebook.exists() else self.run.folder / notebook.name
+
+    # --- what the engine calls -----------------------------------------------------------------------------------
+
+    def began(self) -> None:
+        """The start entry stands already."""
+
+    def planned(self, value: dict[str, Any]) -> None:
+        """Sign what is about to be changed."""
+        self.run.intend({**self._facts, "plan": value})
+
+    def ended(self, notebook: Path, how: dict[str, Any]) -> None:
+        """Sign how it ended, over the notebook's bytes.
+
+        Raises:
+            SecretFound: the notebook holds a secret, and was kept out of the archive.
+            RecordError: it could not be written; the notebook is where it was.
+        """
+        facts = {**self._facts, **self._outcome(notebook, how), "ended_by": how["reason"], "cell": how["cell"]}
+        hits = hygiene.scan_notebook(notebook.read_bytes())
+        self._ended = True
+        if not hits:
+            self.run.finish(notebook, facts)
+            return
+        self.run.withhold(notebook, [hit.as_dict() for hit in hits], facts)
+        said = "; ".join(f"{hit.secret} in the cell {hit.cell}" for hit in hits[:3])
+        remedy = "the notebook lies in the archive's quarantine; change the secret, then find out how it came there"
+        raise SecretFound(f"archiving {notebook.name}", said, remedy)
+
+    def _outcome(self, notebook: Path, how: Mapping[str, Any]) -> dict[str, Any]:
+        found = runs.read_outcome(notebook)
+        if found and how["reason"] in _OUTCOME_COUNTS:
+            return found
+        reason = how["said"] or "the notebook ended without an outcome"
+        return {**found, "outcome": str(Outcome.FAILED), "reason": reason, "exit_code": 1}
