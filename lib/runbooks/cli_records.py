@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from runbooks import journal
 from runbooks.errors import NotChecked, RunbookError, SecretFound, UsageError
 from runbooks.keeper import MIME
 from runbooks.record import adoption, export, hygiene, index, keys, log, verification
@@ -418,10 +419,14 @@ def _recover(archive: Archive, record: Record) -> dict[str, Any]:
     reason = "it vanished after it announced changes, so what it changed has to be looked up" if intent else ""
     reason = reason or "it vanished before it announced any change"
     told: dict[str, Any] = {"outcome": "unknown", "reason": reason, "left_behind": sorted(left)}
+    written, under_way = journal.read(left.get(journal.NAME, b""))
+    if written or under_way:
+        counts = f"its journal names {len(written)} changes that it made, and {len(under_way)} that were under way"
+        told |= {"reason": f"it vanished; {counts}", "journal": {"written": written, "under_way": under_way}}
     if withheld:
         told["hygiene"] = {"hits": [hit.as_dict() for name in withheld for hit in hits[name]]}
     archive.recover(record, told, withheld=withheld)
-    return {"id": record.id, "reason": reason, "kept": sorted(set(left) - set(withheld)), "withheld": withheld}
+    return {"id": record.id, "reason": told["reason"], "kept": sorted(set(left) - set(withheld)), "withheld": withheld}
 
 
 def _secrets(name: str, content: bytes) -> list[hygiene.Hit]:

@@ -7,11 +7,13 @@ the executed notebook. What the record cannot hold durably does not happen.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from runbooks import journal
 from runbooks import run as runs
 from runbooks.errors import SecretFound
 from runbooks.keeper import Reason
@@ -78,6 +80,11 @@ class Recorder:
         """Where the notebook is executed; from there it moves into the record."""
         return self.run.workspace
 
+    @property
+    def journal(self) -> Path:
+        """Where the kernel writes down what it changes."""
+        return self.folder / journal.NAME
+
     def kept(self, notebook: Path) -> Path:
         """Where the executed notebook is in the end."""
         return notebook if notebook.exists() else self.run.folder / notebook.name
@@ -85,7 +92,8 @@ class Recorder:
     # --- what the engine calls -----------------------------------------------------------------------------------
 
     def began(self) -> None:
-        """The start entry stands already."""
+        """The start entry stands already; the kernel, which starts next, learns where its journal goes."""
+        os.environ[journal.VARIABLE] = str(self.journal)
 
     def planned(self, value: dict[str, Any]) -> None:
         """Sign what is about to be changed."""
@@ -101,10 +109,11 @@ class Recorder:
         facts = {**self._facts, **self._outcome(notebook, how), "ended_by": how["reason"], "cell": how["cell"]}
         hits = hygiene.scan_notebook(notebook.read_bytes())
         self._ended = True
+        also = [self.journal] if self.journal.exists() else []
         if not hits:
-            self.run.finish(notebook, facts)
+            self.run.finish(notebook, facts, also)
             return
-        self.run.withhold(notebook, [hit.as_dict() for hit in hits], facts)
+        self.run.withhold(notebook, [hit.as_dict() for hit in hits], facts, also)
         said = "; ".join(f"{hit.secret} in the cell {hit.cell}" for hit in hits[:3])
         remedy = "the notebook lies in the archive's quarantine; change the secret, then find out how it came there"
         raise SecretFound(f"archiving {notebook.name}", said, remedy)

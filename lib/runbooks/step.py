@@ -30,6 +30,7 @@ from runbooks.errors import (
     ServerRefused,
     TimedOut,
 )
+from runbooks.journal import Journal
 from runbooks.manifests import Manifest
 from runbooks.parameters import Parameters, from_globals
 from runbooks.plan import (
@@ -118,6 +119,7 @@ class Runbook:
         self._situation: Situation[Parameters] = Situation(parameters, self._started)
         self._story = _Story()
         self._noting = threading.Lock()
+        self._journal = Journal.from_environment()
 
     # --- before anything is changed ------------------------------------------------------------------------------
 
@@ -311,7 +313,10 @@ class Runbook:
         planned = zip(self._objects(step), self._story.plan.of_step(step.id), strict=True)
         pending = [(wanted, change) for wanted, change in planned if change.operation is not Operation.UNCHANGED]
         before = len(self._story.written)
-        Writing(self._connection, self._section.field_manager, self._situation, self._written, _say).carry_out(pending)
+        writing = Writing(
+            self._connection, self._section.field_manager, self._situation, self._journal, self._written, _say
+        )
+        writing.carry_out(pending)
         return display.applied(step, self._story.written[before:])
 
     def _written(self, entry: Mapping[str, Any]) -> None:

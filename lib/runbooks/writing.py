@@ -13,6 +13,7 @@ from typing import Any
 from runbooks import batch, certificate_folder, readiness, wait
 from runbooks.cluster import Connection
 from runbooks.errors import ChangedSincePlan, Conflict, RunbookError, ServerRefused
+from runbooks.journal import Journal
 from runbooks.kinds import POD
 from runbooks.plan import (
     Change,
@@ -41,6 +42,7 @@ class Writing:
         connection: where to write.
         field_manager: under whose name.
         situation: what the plan was made from.
+        journal: told durably before and after each write.
         note: called with each write as soon as the server has answered, from several threads.
         say: called with lines of progress.
     """
@@ -50,11 +52,12 @@ class Writing:
         connection: Connection,
         field_manager: str,
         situation: Situation[Any],
+        journal: Journal,
         note: Callable[[Mapping[str, Any]], None],
         say: Callable[[str], None],
     ) -> None:
         self._connection, self._manager, self._situation = connection, field_manager, situation
-        self._note, self._say = note, say
+        self._journal, self._note, self._say = journal, note, say
 
     def carry_out(self, pending: Sequence[Pending]) -> None:
         """Make the changes: files and restarts one at a time in their order, objects several at a time.
@@ -67,6 +70,7 @@ class Writing:
         """
         for wanted, change in pending:
             if isinstance(wanted, DesiredFile):
+                self._journal.before(change)
                 seen = self._situation.files.get(wanted.path.rpartition("/")[2])
                 certificate_folder.write(wanted.path, wanted.content or b"", seen)
                 self._made(change)
@@ -78,6 +82,7 @@ class Writing:
             raise _together(done.errors, len(objects))
 
     def _made(self, planned: Change, audit_id: str = "") -> None:
+        self._journal.after(planned, audit_id)
         entry = {"step": planned.step, "target": planned.target, "operation": str(planned.operation)}
         self._note({**entry, "at": dt.datetime.now(dt.UTC).isoformat(timespec="milliseconds"), "audit_id": audit_id})
 
@@ -90,6 +95,7 @@ class Writing:
         if live is None or live["metadata"]["uid"] != wanted.uid:
             return
         before = len(readiness.running(self._alike(live, wanted.workload)))
+        self._journal.before(planned)
         self._made(planned, self._connection.evict(pod.namespace, pod.name))
         judge = {
             f"a new Pod for {pod.name}": lambda: readiness.replaced(self._alike(live, wanted.workload), live, before)
@@ -115,7 +121,8 @@ class Writing:
                 self._server_side_apply(wanted, live, planned)
             except Conflict as error:
                 raise ChangedSincePlan(f"applying {wanted.ref}", error.said, _AGAIN) from error
-        if live is not None:
+        if live is not None and difference.additions:
+            self._journal.before(planned)
             for written in self._connection.add_to_lists(wanted):
                 self._made(planned, written.audit_id)
 
@@ -138,6 +145,7 @@ class Writing:
 
     def _server_side_apply(self, wanted: Desired, live: Live | None, planned: Change) -> None:
         manifest, kind = applied_manifest(wanted, live, self._manager), wanted.ref.kind
+        self._journal.before(planned)
         try:
             written = self._connection.apply(kind, manifest, field_manager=self._manager)
         except Conflict as error:

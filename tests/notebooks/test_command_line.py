@@ -289,6 +289,29 @@ class TestRender:
         assert since == integrated.audit_position()
 
 
+def test_a_run_that_is_killed_is_found_and_its_journal_tells_what_it_had_changed(sandbox: Sandbox) -> None:
+    assert 0 == run(sandbox, "6.4.2", "--mode", "apply").returncode
+    sandbox.state.keep_faults({"stuck-operators": ""})
+    folder = sandbox.state.folder / "records"
+    arguments = ["run", "6.4.3", "--parameters", ENVIRONMENT, "--records", folder, "--mode", "apply"]
+    with subprocess.Popen(
+        [BIN / "runbooks", *map(str, arguments)], env=sandbox.environment, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        next(line for line in process.stdout if "is not configured" in line)
+        process.kill()
+    pending = command(sandbox, "runbooks", "records", "pending", "--json", "--records", folder)
+    assert 4 == pending.returncode
+    [vanished] = json.loads(pending.stdout)
+    assert ("unfinished", True) == (vanished["state"], vanished["intent"])
+    recovered = command(sandbox, "runbooks", "records", "recover", "--records", folder)
+    assert 0 == recovered.returncode, recovered.stderr
+    assert "its journal names 1 changes that it made, and 0 that were under way" in recovered.stdout
+    assert 0 == command(sandbox, "runbooks", "records", "pending", "--records", folder).returncode
+    shown = command(sandbox, "runbooks", "records", "show", vanished["id"], "--json", "--records", folder).stdout
+    assert "ServiceMeshMemberRoll istio-system/default" in shown
+
+
 class TestList:
     def test_names_what_each_runbook_changes(self, integrated: Sandbox) -> None:
         listed = command(integrated, "runbooks", "list")
