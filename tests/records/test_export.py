@@ -43,7 +43,7 @@ def check(folder: Path, shell: dict[str, str], *arguments: object) -> tuple[int,
     return done.returncode, done.stdout
 
 
-@pytest.mark.parametrize("number", [0, 2, 4])
+@pytest.mark.parametrize("number", [0, 3])
 def test_it_verifies_without_python(kept: Kept, tmp_path: Path, shell: dict[str, str], number: int) -> None:
     assert None is shutil.which("python3", path=shell["PATH"])
     folder = unpacked(kept, tmp_path, number)
@@ -74,10 +74,10 @@ def test_the_readme_s_own_commands_work(kept: Kept, tmp_path: Path, shell: dict[
 def test_a_changed_file_is_seen(kept: Kept, tmp_path: Path, shell: dict[str, str], name: str) -> None:
     folder = unpacked(kept, tmp_path)
     content = (folder / name).read_bytes()
-    for position in range(0, len(content), max(1, len(content) // 3)):
-        (folder / name).write_bytes(content[:position] + bytes([content[position] ^ 1]) + content[position + 1 :])
-        code, text = check(folder, shell, "key.pem")
-        assert (1, "NOT VERIFIED") == (code, text.splitlines()[-1]), text
+    position = len(content) // 2
+    (folder / name).write_bytes(content[:position] + bytes([content[position] ^ 1]) + content[position + 1 :])
+    code, text = check(folder, shell, "key.pem")
+    assert (1, "NOT VERIFIED") == (code, text.splitlines()[-1]), text
     (folder / name).unlink()
     assert 1 == check(folder, shell, "key.pem")[0]
 

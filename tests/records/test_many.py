@@ -65,8 +65,7 @@ def test_many_are_verified_and_searched_in_time(tmp_path: Path, monkeypatch: pyt
     verified = best_of(3, lambda: verification.verify(archive, [key.public]))
     made = best_of(1, lambda: index.search(archive, ["absent"]))
     searched = best_of(3, lambda: index.search(archive, ["証明書", "更新", str(count - 1)]))
-    [found] = index.search(archive, ["証明書", str(count - 1)])
-    assert found.id.endswith(f"{count - 1:06x}")
+    assert f"{count - 1:06x}" in {found.id[-6:] for found in index.search(archive, ["証明書", str(count - 1)])}
     appended = best_of(3, lambda: archive.begin({}).finish(None, {})) / 2
     print(f"\n{count:,} records: verified in {verified:.2f} s, index made in {made:.2f} s, "
           f"searched in {searched:.3f} s, an entry added in {appended * 1000:.0f} ms")  # fmt: skip

@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import multiprocessing
 import os
+import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
@@ -14,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from runbooks.errors import NotRecorded
+from runbooks.errors import NotChecked, NotRecorded
 from runbooks.record import archive as archives
 from runbooks.record import keys
 from runbooks.record.archive import Archive
@@ -191,3 +192,49 @@ def test_a_full_disk_destroys_nothing_and_the_run_is_recorded_once_there_is_room
     (small_disk / "ballast").unlink()
     run.finish(notebook, {"outcome": "done"})
     assert "finished" == kept.archive.record(run.id).state
+
+
+# --- somebody else, who may only look ---------------------------------------------------------------------------------
+
+
+def test_whoever_may_only_read_can_check(tmp_path: Path) -> None:
+    if os.geteuid():
+        pytest.skip("only root can become somebody else")
+    key = keys.create(tmp_path / "key" / "signing.key")
+    folder = Path("/tmp") / f"archive-{os.getpid()}"  # pytest's own folders are closed to others
+    try:
+        kept = Kept(Archive.open(folder, signer=key), key, tmp_path)
+        kept.play()
+        done = kept.archive.begin({})
+
+        def look() -> None:
+            os.setuid(65534)
+            verdicts = {record.verdict for record in kept.verify().records}
+            os._exit(0 if verdicts == {Verdict.VERIFIED, Verdict.INCOMPLETE} and not kept.verify().found else 1)
+
+        assert 0 == in_a_process(look)
+        (folder / "tmp" / "next").mkdir(mode=0o700)
+        (folder / "tmp" / "next" / "entry.json").touch()
+
+        def look_again() -> None:
+            os.setuid(65534)
+            with contextlib.suppress(NotChecked):
+                kept.verify()
+                os._exit(1)
+            os._exit(0)
+
+        assert 0 == in_a_process(look_again)
+        done.leave()
+    finally:
+        shutil.rmtree(folder)
+
+
+def in_a_process(work: Callable[[], None]) -> int:
+    """Its exit code."""
+    child = os.fork()
+    if child == 0:
+        try:
+            work()
+        finally:
+            os._exit(2)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])

@@ -47,7 +47,7 @@ SELF = "ARCHIVE.json"
 LOG = "log.jsonl"
 HEAD = "head"
 LOCK = "lock"
-FOLDERS = ("records", "tmp", "quarantine")
+FOLDERS = {"records": 0o755, "tmp": 0o711, "quarantine": 0o700}
 _ALIVE = "alive"
 _TOLERATED_BACK_S = 2.0  # what setting a clock right moves it by on any day
 _LAYOUT = {
@@ -218,9 +218,17 @@ class Archive:
         """
         while True:
             with locks.shared(self.path / LOCK):
-                if not (self.path / "tmp" / "next" / "entry.json").exists():
+                if not self.is_cut_short():
                     return self._read()
             self.settle()  # no writer held the lock, so whoever decided this is dead
+
+    def is_cut_short(self) -> bool:
+        """Whether an entry was decided and is not yet in place."""
+        decided = self.path / "tmp" / "next"
+        try:
+            return (decided / "entry.json").exists()
+        except PermissionError:  # whoever only checks may see that it is there
+            return decided.exists()
 
     def _read(self) -> State:
         text = read_file(self.path / LOG) if (self.path / LOG).exists() else b""
@@ -416,8 +424,8 @@ class Archive:
             raise NotChecked(f"reading {self.path}", said, remedy) from error
 
     def _settle(self) -> None:
-        for name in FOLDERS:
-            (self.path / name).mkdir(mode=0o700 if name != "records" else 0o755, exist_ok=True)
+        for name, mode in FOLDERS.items():
+            (self.path / name).mkdir(mode=mode, exist_ok=True)
         for leftover in (self.path / "tmp").glob("staging-*"):
             shutil.rmtree(leftover, ignore_errors=True)
         decided = self.path / "tmp" / "next"
@@ -589,8 +597,8 @@ def _make(path: Path) -> None:
             if _has_content(path):
                 remedy = f"bring {SELF} back from a copy, or name another folder with --records"
                 raise ArchiveUnusable(attempted, f"there are records, and {SELF} is gone", remedy)
-            for name in FOLDERS:
-                (path / name).mkdir(mode=0o700 if name != "records" else 0o755, exist_ok=True)
+            for name, mode in FOLDERS.items():
+                (path / name).mkdir(mode=mode, exist_ok=True)
             durable.replace(path / LOG, b"")
             made = {"format": FORMAT, "id": str(uuid.uuid4()), "made": statement.stamp(dt.datetime.now(dt.UTC))}
             text = json.dumps({**made, "layout": _LAYOUT}, indent=1) + "\n"

@@ -210,7 +210,7 @@ def _state(archive: Archive, findings: _Findings) -> State:
     try:
         state = archive.read()
     except NotChecked as error:
-        if (archive.path / "tmp" / "next" / "entry.json").exists():
+        if archive.is_cut_short():
             raise
         findings.add(error)
         log_path = archive.path / archives.LOG
