@@ -78,10 +78,23 @@ def _console() -> Console:
     return Console(highlight=False, soft_wrap=True)
 
 
+class _Command(click.Command):
+    """A command whose help keeps the lines of its examples; click looks for the character, a raw string has two."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **{**options, "help": (options.get("help") or "").replace("\\b", "\b")})
+
+
+class _Group(_Command, click.Group):
+    """Commands of this kind."""
+
+    command_class = _Command
+
+
 # --- records ---------------------------------------------------------------------------------------------------------
 
 
-@click.group("records", short_help="Change records: list, show, verify, search, export.")
+@click.group("records", cls=_Group, short_help="Change records: list, show, verify, search, export.")
 def records() -> None:
     r"""The change records that runs leave: signed, chained, and readable without this program.
 
@@ -436,7 +449,7 @@ def _secrets(name: str, content: bytes) -> list[hygiene.Hit]:
 # --- keys ------------------------------------------------------------------------------------------------------------
 
 
-@click.group("keys", short_help="The key that signs records.")
+@click.group("keys", cls=_Group, short_help="The key that signs records.")
 def keys_() -> None:
     r"""The Ed25519 key that signs records: $RUNBOOKS_KEY, or a file in your configuration directory.
 

@@ -229,6 +229,13 @@ def test_a_part_of_an_envelope_is_said(call: Call, archive: Archive, tmp_path: P
     assert name in call("records", "list")[1]
 
 
+@pytest.mark.parametrize("words", [("records",), ("records", "verify"), ("keys", "init")], ids=" ".join)
+def test_examples_keep_their_lines(call: Call, words: tuple[str, ...]) -> None:
+    lines = call(*words, "--help")[1].splitlines()
+    assert "  Examples:" in lines
+    assert any(line.startswith(f"    runbooks {words[0]} ") for line in lines)
+
+
 def test_every_command_has_examples_and_json() -> None:
     groups = {name: cli.commands[name] for name in ("records", "keys")}
     for group, found in groups.items():

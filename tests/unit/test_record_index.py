@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 from pathlib import Path
 
@@ -71,7 +72,7 @@ def test_another_log_means_a_new_index(archive: Archive) -> None:
     add(archive, "6.4.2", "one")
     found(archive)
     [path] = (archive.path.parent / "cache" / "index").iterdir()
-    with sqlite3.connect(path) as database:
+    with contextlib.closing(sqlite3.connect(path)) as database, database:
         database.execute("UPDATE stamp SET digest = 'x'")
         database.execute("UPDATE records SET section = 'wrong'")
     assert ["6.4.2"] == found(archive)

@@ -153,7 +153,11 @@ def _opened(path: Path | None) -> sqlite3.Connection:
         path.parent.mkdir(parents=True, exist_ok=True)
     database = sqlite3.connect(path or ":memory:", timeout=30, isolation_level=None)
     database.row_factory = sqlite3.Row
-    database.execute("PRAGMA synchronous = OFF")  # what is lost is made anew
+    try:
+        database.execute("PRAGMA synchronous = OFF")  # what is lost is made anew
+    except sqlite3.Error:
+        database.close()
+        raise
     return database
 
 
