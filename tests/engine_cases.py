@@ -171,7 +171,7 @@ def mounted(folder: Path, options: str = "size=1m") -> Iterator[Path]:
 
 
 FILLS_UP = (
-    "print('kept')",
+    "open('began', 'w').close(); print('kept')",
     "import time; print('early', flush=True); time.sleep(0.5); print('x' * 3_000_000)",
     "time.sleep(1)",  # gives the write that fails the time that is its share
     "open('ran', 'w').close()",

@@ -87,7 +87,7 @@ def disks(folder: Path) -> str:
     lines = []
     for name, options, sources in (
         ("disk full", "size=1m", cases.FILLS_UP),
-        ("read-only folder", "size=1m,ro", ("open('ran', 'w').close()",)),
+        ("read-only folder", "size=1m,ro", ("open('began', 'w').close()",)),
     ):
         said = []
         for engine in (STOCK, OURS):
@@ -100,8 +100,9 @@ def disks(folder: Path) -> str:
             except PermissionError:
                 return ""
             seen = Seen(done.returncode, states, how, None, done.stderr, 0, orphan=False)
-            ran = "cells ran" if (here / "ran").exists() or (states and "completed" in states) else "no cell ran"
-            said.append(f"{seen.says()}; {ran}" if states or ran == "no cell ran" else f"**{seen.says()}; {ran}**")
+            ran = (here / "began").exists()
+            text = f"{seen.says()}; {'cells' if ran else 'no cell'} ran"
+            said.append(f"**{text}**" if ran and states is None else text)
         lines.append(f"| {name} | {said[0]} | {said[1]} |\n")
     return "".join(lines)
 
