@@ -78,7 +78,7 @@ def _absent_sandbox() -> None:
     raise UsageError(
         "runbooks sandbox",
         "the sandbox is an extra and is not installed here",
-        "pip install 'serverless-mesh-runbooks[sandbox]'",
+        "pip install ./lib/runbooks_sandbox in the project's folder",
     )
 
 
