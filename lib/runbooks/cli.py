@@ -85,7 +85,7 @@ def _absent_sandbox() -> None:
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(metadata.version(_APP), prog_name="runbooks")
 def cli() -> None:
-    r"""Integrate Service Mesh with OpenShift Serverless: planned, applied and proven by notebooks.
+    """Integrate Service Mesh with OpenShift Serverless: planned, applied and proven by notebooks.
 
     \b
     Examples:
@@ -117,7 +117,7 @@ def cli() -> None:
 )
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 def list_(names: Sequence[str], folder: Path | None, rbac: bool, mode: str, subject: str, as_json: bool) -> None:
-    r"""The runbooks, what they change, their parameters, the rights they need.
+    """The runbooks, what they change, their parameters, the rights they need.
 
     \b
     Examples:
@@ -213,7 +213,7 @@ def _rbac(sections: Iterable[Section], folder: Path | None, mode: str, subject: 
 )
 @click.option("-p", "given", nargs=2, multiple=True, metavar="NAME VALUE", help="Set one parameter; may be repeated.")
 def render(names: Sequence[str], folder: Path, given: Sequence[tuple[str, str]]) -> None:
-    r"""Print the objects that the runbooks want, as YAML for GitOps or review. No cluster is asked.
+    """Print the objects that the runbooks want, as YAML for GitOps or review. No cluster is asked.
 
     \b
     What a version decides follows serverless_version, or else the oldest one. Secrets come without values.
@@ -260,7 +260,7 @@ def run(
     given: Sequence[tuple[str, str]],
     as_json: bool,
 ) -> None:
-    r"""Run one runbook, several, or all of a cluster's path, in the documented order.
+    """Run one runbook, several, or all of a cluster's path, in the documented order.
 
     \b
     Examples:

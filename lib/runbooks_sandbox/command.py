@@ -62,7 +62,7 @@ def _played(function: Callable[..., Any]) -> Callable[..., Any]:
 
 @click.group()
 def sandbox() -> None:
-    r"""A real Kubernetes control plane on this machine, to rehearse the runbooks against.
+    """A real Kubernetes control plane on this machine, to rehearse the runbooks against.
 
     etcd, kube-apiserver and Envoy are real. The operators, the node and the application are stand-ins.
 
