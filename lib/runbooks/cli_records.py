@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import functools
 import json
+import zoneinfo
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,9 +17,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from runbooks import journal
-from runbooks.errors import NotChecked, RunbookError, SecretFound, UsageError
+from runbooks.errors import NotChecked, RecordError, RunbookError, SecretFound, UsageError
 from runbooks.keeper import MIME
-from runbooks.record import adoption, export, hygiene, index, keys, log, verification
+from runbooks.record import adoption, durable, export, hygiene, index, keys, log, page, statement, verification
 from runbooks.record import archive as archives
 from runbooks.record.archive import Archive, Record
 from runbooks.record.keys import PublicKey
@@ -58,6 +60,13 @@ _trust = click.option(
     type=click.Path(path_type=Path),
     help="Folder of trusted public keys (*.pem).  [default: beside your signing key]",
 )
+_anchors = click.option(
+    "--anchor",
+    "anchors",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="A file with heads that were kept elsewhere; may be repeated.",
+)
 
 
 def _open(folder: Path | None, *, signing: bool = False) -> Archive:
@@ -94,7 +103,7 @@ class _Group(_Command, click.Group):
 # --- records ---------------------------------------------------------------------------------------------------------
 
 
-@click.group("records", cls=_Group, short_help="Change records: list, show, verify, search, export.")
+@click.group("records", cls=_Group, short_help="Change records: list, show, verify, search, render, export.")
 def records() -> None:
     r"""The change records that runs leave: signed, chained, and readable without this program.
 
@@ -104,6 +113,7 @@ def records() -> None:
       runbooks records show 3f9a2c
       runbooks records verify --all --anchor kept-heads.txt
       runbooks records search 証明書 6.4.2
+      runbooks records render --zone Asia/Tokyo
       runbooks records export 3f9a2c
     """
 
@@ -218,13 +228,7 @@ def _line(value: Any) -> str:
 @records.command()
 @click.argument("names", nargs=-1, metavar="[ID]...")
 @click.option("--all", "everything", is_flag=True, help="Every record, and what belongs to none.")
-@click.option(
-    "--anchor",
-    "anchors",
-    multiple=True,
-    type=click.Path(path_type=Path),
-    help="A file with heads that were kept elsewhere; may be repeated.",
-)
+@_anchors
 @_trust
 @_common
 def verify(
@@ -327,6 +331,130 @@ def export_(name: str, output: Path | None, trust: Path | None, folder: Path | N
         _print_json({"id": record.id, "file": str(output), "sha256": log.digest(content)})
     else:
         click.echo(f"{output}\nunzip it, then: bash verify.sh key.pem")
+
+
+@records.command()
+@click.argument("names", nargs=-1, metavar="[ID]...")
+@click.option("--all", "everything", is_flag=True, help="Every record; what is done where no ID is given.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder for the pages.  [default: the archive]")
+@click.option("--zone", envvar="RUNBOOKS_ZONE", help="Show times in this zone besides UTC; $RUNBOOKS_ZONE.")
+@_anchors
+@_trust
+@_common
+def render(
+    names: Sequence[str],
+    everything: bool,
+    output: Path | None,
+    zone: str | None,
+    anchors: Sequence[Path],
+    trust: Path | None,
+    folder: Path | None,
+    as_json: bool,
+) -> None:
+    r"""Records as pages for a browser, and a page of all records: no script, nothing from elsewhere.
+
+    In the archive they lie as record.html beside what they show, and index.html. They are not signed, and can be made
+    anew at any time.
+
+    \b
+    Examples:
+      runbooks records render
+      runbooks records render 3f9a2c --zone Asia/Tokyo
+      runbooks records render --all -o pages
+    """
+    if names and everything:
+        raise UsageError("runbooks records render", "it was given ids and --all", "give one of the two")
+    archive, clock = _open(folder), _clock(zone)
+    everything_there = archive.records()
+    chosen = [archives.pick(everything_there, name) for name in names] or list(everything_there)
+    report = verification.verify(archive, _trusted(trust), None, anchors)
+    judged = {one.id: one for one in report.records}
+    paths = [_page_path(archive, record.id, output) for record in chosen]
+    index_path = (output or archive.path).absolute() / "index.html"
+    refused = []
+    for record, path in zip(chosen, paths, strict=True):
+        subject = _subject(archive, record, judged[record.id], report, links=output is None)
+        back = "index.html" if output else "../../index.html"
+        refused += _write_page(path, page.record_page(subject, clock, back))
+    refused += _write_page(index_path, _index(archive, report, clock, output))
+    if refused:
+        remedy = "such a page was not written, the others were; change the secret"
+        raise SecretFound("rendering records", "; ".join(refused[:3]), remedy)
+    if as_json:
+        _print_json({"index": str(index_path), "pages": [str(path) for path in paths]})
+        return
+    for path in paths if len(paths) <= _MANY else ():
+        click.echo(path)
+    click.echo(index_path)
+
+
+def _clock(zone: str | None) -> page.Clock:
+    now = dt.datetime.now(dt.UTC)
+    if not zone or zone == "UTC":
+        return page.Clock(now)
+    try:
+        return page.Clock(now, zoneinfo.ZoneInfo(zone), zone)
+    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError) as error:
+        raise UsageError(
+            f"showing times in the zone {zone}", "there is none here", "see tzselect, or Asia/Tokyo"
+        ) from error
+
+
+def _page_path(archive: Archive, name: str, output: Path | None) -> Path:
+    return output.absolute() / f"{name}.html" if output else archive.path / "records" / name / verification.PAGE
+
+
+def _write_page(path: Path, text: str) -> list[str]:
+    """Write a page; one with a secret in it is not written, and which secret is returned."""
+    content = text.encode(errors="backslashreplace")
+    if hits := hygiene.scan(content):
+        return [f"{hit.secret} in {path}" for hit in hits]
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        durable.replace(path, content, durable.READABLE)
+    except OSError as error:
+        said = "the disk is full" if durable.is_full(error) else error.strerror or str(error)
+        raise RecordError(f"writing {path}", said, "name another folder with -o") from error
+    return []
+
+
+def _subject(archive: Archive, record: Record, judged: Judged, report: Report, *, links: bool) -> page.Subject:
+    """What a page shows, as far as it can be read; verification says what is wrong with the rest."""
+    try:
+        facts = record.facts()
+    except RecordError:
+        facts = {}
+    notebook, missing = _signed_notebook(record)
+    place = (archive.id, str(archive.path))
+    return page.Subject(record, facts, notebook, missing, judged, report.rollback, place, links)
+
+
+def _signed_notebook(record: Record) -> tuple[dict[str, Any] | None, str]:
+    """The executed notebook, where it is what was signed; or why it is not shown."""
+    try:
+        subjects = record.statement(record.entries[-1]).subjects
+        names = [name for name in subjects if name.endswith(".ipynb") and not name.startswith(statement.STAND_INS)]
+        if not names or "/" in names[0]:
+            return None, "no executed notebook belongs to this record"
+        content = archives.read_file(record.folder / names[0])
+        if log.digest(content) != subjects[names[0]]:
+            return None, f"{names[0]} is not what was signed, so it is not shown"
+        return adoption.parse(content, names[0]), ""
+    except RecordError as error:
+        return None, f"it cannot be shown: {error.attempted}: {error.said}"
+
+
+def _index(archive: Archive, report: Report, clock: page.Clock, output: Path | None) -> str:
+    """The page of all records; those that have no page yet are named without a link."""
+    verdicts = {one.id: str(one.verdict) for one in report.records}
+    lines = []
+    for one in index.search(archive, ()):
+        path = _page_path(archive, one.id, output)
+        address = "" if not path.exists() else path.name if output else f"records/{one.id}/{path.name}"
+        verdict = verdicts.get(one.id, "not checked")  # it began after the others were
+        lines.append(page.Line(one.id, one.state, one.signed, one.fields, verdict, address))
+    said = [*(found.said for found in report.found), *report.remarks, report.rollback]
+    return page.index_page(lines, (archive.id, str(archive.path)), str(report.verdict), said, report.head, clock)
 
 
 @records.command()

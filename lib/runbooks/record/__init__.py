@@ -6,5 +6,5 @@ Plain files are the truth; nothing in here knows a cluster, a notebook engine or
 
 The modules, from the ground up: ``durable`` (writing so that a power cut does no harm), ``keys``, ``envelope`` and
 ``statement`` (what is signed, and how), ``log`` (the order of all entries and its signed head), ``archive`` (the
-folder), ``verification``, ``index``, ``export``, ``hygiene`` and ``adoption``.
+folder), ``verification``, ``index``, ``export``, ``hygiene``, ``adoption`` and ``page``.
 """
