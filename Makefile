@@ -47,7 +47,7 @@ lint: $(READY)  ## ruff, mypy, import contracts
 
 lab: $(READY)  ## JupyterLab on copies of the runbooks, in work/
 	@mkdir -p work && cp -n notebooks/*.ipynb work/ && cp -rn parameters work/ && cp -rn records work/ 2>/dev/null || true
-	@cd work && ../$(BIN)/jupyter lab
+	@cd work && ../$(BIN)/jupyter lab $$([ "$$(id -u)" = 0 ] && echo --allow-root)
 
 bench: $(READY)  ## Measure, and write docs/measurements.md
 	@$(BIN)/python tests/bench.py

@@ -44,7 +44,7 @@ from runbooks.render import manifests_of
 from runbooks.rights import roles
 from runbooks.run import Interrupted, Ran
 from runbooks.situation import Situation
-from runbooks.verdicts import Proof
+from runbooks.verdicts import Outcome, Proof
 
 _APP = "serverless-mesh-runbooks"
 _STYLES = {0: "green", 1: "red", 2: "yellow"}
@@ -125,6 +125,7 @@ def list_(names: Sequence[str], folder: Path | None, rbac: bool, mode: str, subj
       runbooks list 6.4.3
       runbooks list --rbac --mode apply --parameters parameters/prod-a --subject ops/nightly
     """
+    _end_with_the_reader()
     sections = _sections(names, "") if names else tuple(SECTIONS.values())
     if rbac:
         click.echo(_rbac(sections, folder, mode, subject), nl=False)
@@ -223,8 +224,13 @@ def render(names: Sequence[str], folder: Path, given: Sequence[tuple[str, str]])
       runbooks render all --parameters parameters/prod-a > mesh.yaml
       runbooks render 6.4.3 --parameters parameters/prod-a -p local_gateway https
     """
-    sections = _sections(names, _ingress(folder, given))
+    _end_with_the_reader()
+    ingress = _ingress(folder, given)
+    sections = _sections(names, ingress)
     _refuse_unknown(sections, given)
+    if strangers := [section.number for section in sections if section.path not in ("both", ingress)]:
+        said = f"cluster.yaml says ingress: {ingress}, and that is of the other path"
+        raise UsageError(f"rendering {', '.join(strangers)}", said, "set ingress, or name sections of this path")
     for section in sections:
         values = _values(section, folder, given, "verify")
         situation = Situation(check(section.model, values), dt.datetime.now(dt.UTC))
@@ -272,7 +278,7 @@ def run(
     calls = [(section, _values(section, folder, given, mode)) for section in sections]
     _refuse_unknown(sections, given)
     checked = [check(section.model, values) for section, values in calls]
-    console = Console(stderr=as_json, highlight=False, soft_wrap=True)
+    console = _Screen(stderr=as_json, highlight=False, soft_wrap=True)
     signer, said = signing_key(sandbox=all(parameters.context == "sandbox" for parameters in checked))
     if said:
         console.print(escape(said))
@@ -283,7 +289,14 @@ def run(
         if parameters.mode == "apply" and any(ran.exit_code == 1 for ran in found):
             found.append(runs.not_run(section, f"{earlier[-1]} did not end well"))
             continue
-        found.append(_run_one(section, {**values, "preceded_by": earlier}, parameters, archive, console))
+        try:
+            found.append(_run_one(section, {**values, "preceded_by": earlier}, parameters, archive, console))
+        except KeyboardInterrupt:
+            _show_outcomes(found, console)
+            console.print(
+                f"{section.number}  interrupted; its record says how far it came. Run the same again: it goes on"
+            )
+            raise
     code = runs.overall(found)
     if as_json:
         click.echo(json.dumps({"exit_code": code, "runs": [ran.as_dict() for ran in found]}, indent=2))
@@ -292,6 +305,20 @@ def run(
         where = escape(_short(archive.path))
         console.print(f"[dim]signed records in {where}: runbooks records verify --all --records {where}[/]")
     raise SystemExit(code)
+
+
+class _Screen(Console):
+    """A console whose reader may go away: a run that changes a cluster goes on to its end, in silence."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self.file.fileno())
+
+
+def _end_with_the_reader() -> None:
+    """Let a command that only prints end as soon as nobody reads any more (``| head``), as Unix tools do."""
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
 
 
 def _ingress(folder: Path, given: Iterable[tuple[str, str]]) -> str:
@@ -313,6 +340,7 @@ def _sections(names: Sequence[str], ingress: str) -> tuple[Section, ...]:
 
 def _values(section: Section, folder: Path, given: Iterable[tuple[str, str]], mode: str | None) -> dict[str, Any]:
     """The parameters of one runbook: cluster.yaml, then its own file, then the command line."""
+    _refuse_strangers(folder)
     shared = read_file(folder / "cluster.yaml")
     if strangers := [name for name in shared if name not in Parameters.model_fields]:
         own = [name for name in strangers if any(name in one.model.model_fields for one in SECTIONS.values())]
@@ -329,6 +357,15 @@ def _values(section: Section, folder: Path, given: Iterable[tuple[str, str]], mo
         if name in section.model.model_fields:
             values[name] = from_text(section.model, name, text)
     return values | ({"mode": mode} if mode else {})
+
+
+def _refuse_strangers(folder: Path) -> None:
+    """A file that no runbook reads is most likely misnamed, and what it sets would silently not hold."""
+    known = {"cluster", *(section.stem for section in SECTIONS.values())}
+    for path in sorted(folder.glob("*.y*ml")):
+        if path.stem not in known or path.suffix != ".yaml":
+            names = ", ".join(f"{name}.yaml" for name in sorted(known))
+            raise ParameterError(f"reading {path}", "no runbook reads a file of this name", f"name it one of {names}")
 
 
 def _refuse_unknown(sections: Sequence[Section], given: Iterable[tuple[str, str]]) -> None:
@@ -393,10 +430,12 @@ class _Progress:
 
 
 def _show_outcomes(found: Sequence[Ran], console: Console) -> None:
-    width = max(len(ran.outcome) for ran in found)
+    width = max((len(ran.outcome) for ran in found), default=0)
     for ran in found:
         outcome = f"[{_STYLES.get(ran.exit_code, 'red')}]{escape(ran.outcome):{width}}[/]"
         console.print(f"{ran.section}  {outcome}  {ran.seconds:5.1f} s  {escape(_short(ran.notebook))}")
+        if ran.outcome == Outcome.NOT_RUN:
+            console.print(f"       {'':{width}}because {escape(ran.reason)}")
         proven = [check["title"] for check in ran.facts.get("checks", ()) if check["proof"] == Proof.PROVEN]
         for title in proven:
             console.print(f"       [dim]{'':{width}}[/][green]✓[/] {escape(title)}")
@@ -433,6 +472,9 @@ def _signals() -> Iterator[None]:
 
 def main() -> None:
     """The console script: errors in a few lines, and the documented exit codes."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by whoever started us
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: PTH123, SIM115 it stays open as long as we run
     try:
         with _signals():
             cli.main(standalone_mode=False)
@@ -447,9 +489,8 @@ def main() -> None:
         cause = error.__cause__ if isinstance(error, click.Abort) else error
         signum = cause.signum if isinstance(cause, Interrupted) else signal.SIGINT
         _fail([f"ended by {signal.Signals(signum).name}"], 128 + signum)
-    except BrokenPipeError:  # whoever read our output has read enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise SystemExit(141) from None
+    except OSError as error:  # of our own output: everything else is explained where it happens
+        _fail([f"writing the output: {error.strerror or error}", "What to do: make room, or send it elsewhere"], 1)
 
 
 def _fail(lines: Sequence[str], code: int) -> None:

@@ -376,6 +376,10 @@ def outcome(data: Mapping[str, Any]) -> View:
     rows = [("outcome", str(data["outcome"])), ("because", str(data["reason"])), ("mode", str(data["mode"]))]
     if digest := data.get("plan", {}).get("digest"):
         rows.append(("plan", digest))
+    target, given = data.get("target") or {}, data.get("parameters") or {}
+    rows.append(("when", f"{data.get('started', '')} to {data.get('finished', '')}"))
+    rows.append(("where, as whom", f"{target.get('server', '')} as {target.get('user', '')}"))
+    rows += [(name.replace("_", " "), str(given[name])) for name in ("change_ticket", "reason") if given.get(name)]
     rows.append(("requests", ", ".join(f"{count} {verb}" for verb, count in data["requests"].items())))
     html = _table_html(("runbook", escape(str(data["section"]))), [tuple(map(escape, row)) for row in rows])
     return View("outcome", data, _table_text(rows), html, (f"{data['outcome']}: {data['reason']}",))

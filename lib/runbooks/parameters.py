@@ -367,7 +367,8 @@ def unknown(names: Iterable[str], model: type[Parameters]) -> list[str]:
     for name in names:
         if name not in model.model_fields:
             near = difflib.get_close_matches(name, model.model_fields, n=1)
-            found.append(f"{name}: runbook {model.section} has no such parameter" + (f"; {near[0]}?" if near else ""))
+            who = f"runbook {model.section} has" if model.section else "the runbooks share"
+            found.append(f"{name}: {who} no such parameter" + (f"; {near[0]}?" if near else ""))
     return found
 
 

@@ -176,8 +176,8 @@ class _Lines(io.TextIOBase):
 
 
 def _began(watcher: Watcher, cell: Any) -> None:
-    if cell.cell_type == "code":
-        watcher.began(cell.get("id", ""))
+    if cell.cell_type == "code":  # the cell that papermill adds has no name of its own
+        watcher.began("parameters" if "injected-parameters" in cell.metadata.get("tags", []) else cell.get("id", ""))
 
 
 def _ended(watcher: Watcher, cell: Any) -> None:

@@ -150,8 +150,12 @@ def conclude(
     if failure:
         return Outcome.FAILED, failure
     if missing := [finding for finding in findings if finding.verdict is Verdict.NOT_MET]:
-        return Outcome.BLOCKED, "; ".join(f"{finding.title}: {finding.said}" for finding in missing)
-    doubts = [f"{finding.title}: {finding.said}" for finding in findings if finding.verdict is Verdict.UNKNOWN]
+        return Outcome.BLOCKED, "; ".join(f"not met: {finding.title} ({finding.said})" for finding in missing)
+    doubts = [
+        f"could not tell: {finding.title} ({finding.said})"
+        for finding in findings
+        if finding.verdict is Verdict.UNKNOWN
+    ]
     waiting = [f"waiting for {f.see}: {f.title}" for f in findings if f.verdict is Verdict.WAITING]
     waiting += [elsewhere] if elsewhere else []
     if changes is None or doubts:

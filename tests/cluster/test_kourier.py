@@ -243,7 +243,7 @@ def _member_removed(sandbox: Sandbox) -> None:
     )
 
 
-SYSTEM, MEMBERS = "Kourier and the activator get in", "The namespaces are configured members"
+SYSTEM, MEMBERS = "NetworkPolicies let Kourier and the activator in", "The namespaces are configured members"
 DRIFTS: dict[str, tuple[Callable[[Sandbox], None], str, str]] = {
     "policy deleted": (_policy_deleted, f"NetworkPolicy shop/{POLICY}", ""),
     "policy for another label": (_policy_names_another_label, f"NetworkPolicy shop/{POLICY}", SYSTEM),

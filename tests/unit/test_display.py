@@ -101,6 +101,10 @@ OUTCOME: dict[str, Any] = {
     "mode": "apply",
     "plan": {"digest": "plan-sha256:abc"},
     "requests": {"GET": 3, "PATCH": 2},
+    "started": "2026-11-25T18:00:00.000+00:00",
+    "finished": "2026-11-25T18:00:03.000+00:00",
+    "target": {"server": "https://api", "user": "jane"},
+    "parameters": {"change_ticket": "CHG1", "reason": ""},
 }
 TARGET = {"server": "https://api.prod-a:6443", "kubernetes": "v1.29.1", "user": "alice", "stand_ins": "", "none": None}
 
@@ -438,12 +442,15 @@ def test_a_failure_is_shown_in_the_words_of_the_error() -> None:
 
 def test_the_outcome_says_how_why_and_at_what_cost() -> None:
     assert [
-        "outcome   done and proven",
-        "because   2 written, 1 effect proven",
-        "mode      apply",
-        "plan      plan-sha256:abc",
-        "requests  3 GET, 2 PATCH",
+        "outcome         done and proven",
+        "because         2 written, 1 effect proven",
+        "mode            apply",
+        "plan            plan-sha256:abc",
+        "when            2026-11-25T18:00:00.000+00:00 to 2026-11-25T18:00:03.000+00:00",
+        "where, as whom  https://api as jane",
+        "change ticket   CHG1",
+        "requests        3 GET, 2 PATCH",
     ] == VIEWS["outcome"].text.splitlines()
     assert ("done and proven: 2 written, 1 effect proven",) == VIEWS["outcome"].brief
     assert OUTCOME == VIEWS["outcome"].data
-    assert "plan " not in display.outcome(OUTCOME | {"plan": {}}).text
+    assert "plan-sha256" not in display.outcome(OUTCOME | {"plan": {}}).text

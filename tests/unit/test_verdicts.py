@@ -63,9 +63,9 @@ def concluded(mode: str, *findings: Finding, **given: Any) -> tuple[Outcome, str
         ("verify", [], {"checked": (RESTART, UNTOLD)}, (Outcome.DRIFT, "The port is excluded: Pod a/b has to restart")),
         ("verify", [], {"inapplicable": "mTLS is off"}, (Outcome.AS_DESIRED, "nothing to do: mTLS is off")),
         ("verify", [], {"checked": (PROVEN, UNTOLD)}, (Outcome.UNKNOWN, "It answers: status 503")),
-        ("verify", [UNKNOWN], {"changes": 2}, (Outcome.UNKNOWN, "E is there: forbidden")),
+        ("verify", [UNKNOWN], {"changes": 2}, (Outcome.UNKNOWN, "could not tell: E is there (forbidden)")),
         ("verify", [], {"changes": None}, (Outcome.UNKNOWN, "no plan could be made")),
-        ("verify", [MET, NOT_MET], {"checked": (FAILED,)}, (Outcome.BLOCKED, "D is there: no d")),
+        ("verify", [MET, NOT_MET], {"checked": (FAILED,)}, (Outcome.BLOCKED, "not met: D is there (no d)")),
         # plan
         ("plan", [MET], {}, (Outcome.NO_CHANGES, "everything is as wanted")),
         ("plan", [], {"changes": 1}, (Outcome.CHANGES_PENDING, "1 change to make")),
@@ -79,11 +79,21 @@ def concluded(mode: str, *findings: Finding, **given: Any) -> tuple[Outcome, str
         ),
         ("plan", [COMES], {}, (Outcome.NO_CHANGES, "everything is as wanted")),
         ("plan", [WAITING], {"inapplicable": "mTLS is off"}, (Outcome.NO_CHANGES, "nothing to do: mTLS is off")),
-        ("plan", [UNKNOWN], {"inapplicable": "mTLS is off"}, (Outcome.BLOCKED, "E is there: forbidden")),
+        (
+            "plan",
+            [UNKNOWN],
+            {"inapplicable": "mTLS is off"},
+            (Outcome.BLOCKED, "could not tell: E is there (forbidden)"),
+        ),
         # effects are not looked at in plan, so they decide nothing
         ("plan", [], {"checked": (FAILED, UNTOLD), "unready": ("u",)}, (Outcome.NO_CHANGES, "everything is as wanted")),
-        ("plan", [UNKNOWN, UNKNOWN], {}, (Outcome.BLOCKED, "E is there: forbidden; E is there: forbidden")),
-        ("plan", [NOT_MET, UNKNOWN], {"changes": None}, (Outcome.BLOCKED, "D is there: no d")),
+        (
+            "plan",
+            [UNKNOWN, UNKNOWN],
+            {},
+            (Outcome.BLOCKED, "could not tell: E is there (forbidden); could not tell: E is there (forbidden)"),
+        ),
+        ("plan", [NOT_MET, UNKNOWN], {"changes": None}, (Outcome.BLOCKED, "not met: D is there (no d)")),
         ("plan", [], {"changes": None}, (Outcome.BLOCKED, "no plan could be made")),
         # apply
         ("apply", [MET], {}, (Outcome.NO_CHANGES, "nothing to change, 1 effect proven")),
@@ -103,7 +113,7 @@ def concluded(mode: str, *findings: Finding, **given: Any) -> tuple[Outcome, str
         ("apply", [], {"checked": (RESTART, UNTOLD)}, (Outcome.UNKNOWN, "It answers: status 503")),
         ("apply", [], {"applied": 1, "checked": (RESTART, FAILED)}, (Outcome.FAILED, "It answers: status 503")),
         ("apply", [], {"inapplicable": "mTLS is off"}, (Outcome.NO_CHANGES, "nothing to do: mTLS is off")),
-        ("apply", [NOT_MET], {"inapplicable": "mTLS is off"}, (Outcome.BLOCKED, "D is there: no d")),
+        ("apply", [NOT_MET], {"inapplicable": "mTLS is off"}, (Outcome.BLOCKED, "not met: D is there (no d)")),
         ("apply", [], {"applied": 2, "checked": (FAILED,)}, (Outcome.FAILED, "It answers: status 503")),
         (
             "apply",
@@ -114,8 +124,8 @@ def concluded(mode: str, *findings: Finding, **given: Any) -> tuple[Outcome, str
         ("apply", [], {"applied": 2, "checked": (UNTOLD,)}, (Outcome.UNKNOWN, "It answers: status 503")),
         ("apply", [], {"elsewhere": "have your CA sign it"}, (Outcome.BLOCKED, "have your CA sign it")),
         ("apply", [WAITING], {}, (Outcome.BLOCKED, "waiting for 6.4.2: C is ready")),
-        ("apply", [NOT_MET], {}, (Outcome.BLOCKED, "D is there: no d")),
-        ("apply", [UNKNOWN], {}, (Outcome.BLOCKED, "E is there: forbidden")),
+        ("apply", [NOT_MET], {}, (Outcome.BLOCKED, "not met: D is there (no d)")),
+        ("apply", [UNKNOWN], {}, (Outcome.BLOCKED, "could not tell: E is there (forbidden)")),
         ("apply", [], {"changes": None}, (Outcome.BLOCKED, "no plan could be made")),
     ],
 )

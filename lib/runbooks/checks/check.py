@@ -47,9 +47,18 @@ def proven(title: str, expected: str, way: str, observed: str = "") -> Checked:
     return Checked(title, Proof.PROVEN, expected, observed or expected, way)
 
 
-def compared(title: str, expected: str, faults: Iterable[str], way: str, remedy: str) -> Checked:
-    """Proven where a comparison found no faults, else failed; of many faults ten are named."""
+def compared(title: str, expected: str, faults: Iterable[str], way: str, remedy: str, *, seen: str = "") -> Checked:
+    """Proven where a comparison found no faults, else failed with all of them.
+
+    Args:
+        title: the check's title.
+        expected: what was to be seen.
+        faults: where it was not.
+        way: by which path it was looked at.
+        remedy: what to do where it does not hold.
+        seen: what was seen where it holds, for example the Pods that were looked at; empty: just what was expected.
+    """
     faults = list(faults)
     if not faults:
-        return proven(title, expected, way)
+        return proven(title, expected, way, seen)
     return Checked(title, Proof.FAILED, expected, few(faults, "; "), way, remedy)

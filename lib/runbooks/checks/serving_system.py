@@ -96,5 +96,5 @@ def _reads_with_pods(given: Parameters) -> tuple[Read, ...]:
     return *_reads(given), *(Read(POD, namespace, labels=f"app={app}") for namespace, app in SYSTEM_PODS)
 
 
-SYSTEM_ADMITTED = Check("Kourier and the activator get in", _system_admitted, _reads_with_pods)
-STRANGER_REFUSED = Check("A stranger does not get in", _stranger_refused, _reads)
+SYSTEM_ADMITTED = Check("NetworkPolicies let Kourier and the activator in", _system_admitted, _reads_with_pods)
+STRANGER_REFUSED = Check("NetworkPolicies keep a stranger out", _stranger_refused, _reads)

@@ -12,7 +12,7 @@ from runbooks.parameters import IntegrateServiceMesh
 from runbooks.readiness import running
 from runbooks.situation import Situation
 from runbooks.snapshot import Live, Read
-from runbooks.verdicts import Checked, Proof
+from runbooks.verdicts import Checked, Proof, few
 
 SYSTEM_PODS = ("activator", "autoscaler")
 
@@ -32,6 +32,10 @@ def _without_sidecar(pods: Iterable[Live]) -> list[str]:
     return [f"Pod {pod['metadata']['name']} has no container istio-proxy" for pod in pods if not has_sidecar(pod)]
 
 
+def _names(pods: Iterable[Live]) -> str:
+    return "in " + few(pod["metadata"]["name"] for pod in pods)
+
+
 def _system_sidecars(title: str, situation: Situation[IntegrateServiceMesh], _: Connection) -> Checked:
     pods = running(situation.snapshot.objects(POD, SERVING_NAMESPACE))
     faults = []
@@ -44,6 +48,7 @@ def _system_sidecars(title: str, situation: Situation[IntegrateServiceMesh], _: 
         faults,
         f"the Pods in {SERVING_NAMESPACE}",
         f"Pods that are older than the membership have none: delete them, and check {INJECT} in KnativeServing",
+        seen=_names(pod for pod in pods if app_of(pod) in SYSTEM_PODS),
     )
 
 
@@ -75,6 +80,7 @@ def _service_sidecar(title: str, situation: Situation[IntegrateServiceMesh], con
         _without_sidecar(pods),
         way,
         f"a Pod that is older than the membership of {given.service_namespace} has none: delete it",
+        seen=_names(pods),
     )
 
 

@@ -40,6 +40,10 @@ def serverless_operator(situation: Situation[Any]) -> Finding:
     """The OpenShift Serverless operator is installed, in a version that is known."""
     title = "OpenShift Serverless Operator is installed"
     found = situation.versions.serverless
+    stated = situation.parameters.serverless_version
+    if found is not None and stated and f"{found.version}.".startswith(f"{stated}.") is False:
+        said = f"the cluster says {found.version}; serverless_version {stated} is not used"
+        return Finding(title, Verdict.WARNING, said, "take serverless_version out")
     if found is not None:
         return _operator(title, found, OLDEST_SERVERLESS, NEWEST_KNOWN_SERVERLESS)
     return _no_operator(title, situation, "serverless-operator", "serverless_version")
