@@ -26,7 +26,10 @@ run: $(READY)  ## Play the runbooks against a real control plane on this machine
 	@echo
 	@$(RUNBOOKS) run all --parameters parameters/sandbox-kourier --mode apply --records records
 	@echo
-	@echo "Open an executed notebook above, or all of them: make lab"
+	@$(RUNBOOKS) records verify --all --records records
+	@$(RUNBOOKS) records render --all --records records
+	@echo
+	@echo "Read the records:  records/index.html in a browser, or the notebooks: make lab"
 	@echo "The sandboxes stay up; see one:  $(RUNBOOKS) sandbox status [--name kourier]"
 	@echo "                  stop them:  $(RUNBOOKS) sandbox stop; $(RUNBOOKS) sandbox stop --name kourier"
 
