@@ -1,4 +1,7 @@
-"""Draw the README's picture from a real run on a terminal: ``python tests/pictures.py``."""
+"""Draw the README's pictures, a run on a terminal and the page of its record: ``python tests/pictures.py``.
+
+The page is drawn by Chromium, which must be installed for that.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import io
 import os
 import pty
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -50,9 +54,26 @@ def settled(output: str) -> list[str]:
     return kept
 
 
+def page_drawn(records: Path, runbook: str, picture: Path, program: str, environment: dict[str, str]) -> None:
+    """The first screen of the page of one runbook's record, as a picture."""
+    subprocess.run([program, "records", "render", "--all", "--records", records], env=environment, check=True)
+    (page,) = records.glob(f"records/*-{runbook}-*/record.html")
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    if chromium is None:
+        sys.exit(f"{picture.name} is not drawn: neither chromium nor google-chrome is installed")
+    unprotected = ["--no-sandbox"] if os.getuid() == 0 else []  # Chromium refuses its sandbox to root
+    size = ["--hide-scrollbars", "--window-size=1280,860"]
+    subprocess.run(
+        [chromium, "--headless", *unprotected, *size, f"--screenshot={picture}", page.as_uri()],
+        check=True,
+        timeout=120,
+        stderr=subprocess.DEVNULL,
+    )
+
+
 def main() -> None:
     """Run the Istio path in a sandbox of its own, and draw it."""
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(prefix="runbooks-") as folder:
         state = State("default", Path(folder) / "serverless-mesh-runbooks" / "sandbox")
         lifecycle.start(state, Played(), Console(file=io.StringIO()))
         try:
@@ -60,6 +81,7 @@ def main() -> None:
             command = ["runbooks", "run", "all", "--parameters", "parameters/sandbox", "--mode", "apply"]
             program = str(Path(sys.executable).parent / command[0])
             output = on_a_terminal([program, *command[1:], "--records", f"{folder}/records"], environment)
+            page_drawn(Path(folder) / "records", "6.4.3", ROOT / "docs" / "record.png", program, environment)
         finally:
             lifecycle.stop(state)
     console = Console(record=True, width=WIDTH, file=io.StringIO(), force_terminal=True)
