@@ -191,7 +191,7 @@ def _rbac(sections: Iterable[Section], folder: Path | None, mode: str, subject: 
     rights = set()
     for section in sections:
         values = _values(section, folder, (), mode)
-        given = check(section.model, values)
+        given = _checked(section, values, folder)
         rights |= set(rights_to_read(section, given))
         if mode != "verify":
             rights |= set(rights_to_write(section, Situation(given, dt.datetime.now(dt.UTC))))
@@ -233,7 +233,7 @@ def render(names: Sequence[str], folder: Path, given: Sequence[tuple[str, str]])
         raise UsageError(f"rendering {', '.join(strangers)}", said, "set ingress, or name sections of this path")
     for section in sections:
         values = _values(section, folder, given, "verify")
-        situation = Situation(check(section.model, values), dt.datetime.now(dt.UTC))
+        situation = Situation(_checked(section, values, folder), dt.datetime.now(dt.UTC))
         click.echo(manifests_of(section, situation), nl=False)
 
 
@@ -277,7 +277,7 @@ def run(
     sections = _sections(names, _ingress(folder, given))
     calls = [(section, _values(section, folder, given, mode)) for section in sections]
     _refuse_unknown(sections, given)
-    checked = [check(section.model, values) for section, values in calls]
+    checked = [_checked(section, values, folder) for section, values in calls]
     console = _Screen(stderr=as_json, highlight=False, soft_wrap=True)
     signer, said = signing_key(sandbox=all(parameters.context == "sandbox" for parameters in checked))
     if said:
@@ -349,14 +349,22 @@ def _values(section: Section, folder: Path, given: Iterable[tuple[str, str]], mo
         remedy = f"put {', '.join(own)} into the runbook's own file" if own else nearest
         raise ParameterError(f"reading {folder / 'cluster.yaml'}", said, remedy)
     values = dict(shared)
-    for other in SECTIONS.values():  # 6.4.1 judges what the others would be run with, so it takes their files too
-        file = folder / f"{other.stem}.yaml"
-        if issubclass(section.model, other.model) and file.exists():
-            values |= read_file(file)
+    for file in _own_files(section, folder):
+        values |= read_file(file)
     for name, text in given:
         if name in section.model.model_fields:
             values[name] = from_text(section.model, name, text)
     return values | ({"mode": mode} if mode else {})
+
+
+def _own_files(section: Section, folder: Path) -> list[Path]:
+    """The files besides cluster.yaml; 6.4.1 judges what the others would be run with, so it takes theirs too."""
+    files = [folder / f"{other.stem}.yaml" for other in SECTIONS.values() if issubclass(section.model, other.model)]
+    return [file for file in files if file.exists()]
+
+
+def _checked(section: Section, values: Mapping[str, Any], folder: Path) -> Parameters:
+    return check(section.model, values, [folder / "cluster.yaml", *_own_files(section, folder)])
 
 
 def _refuse_strangers(folder: Path) -> None:

@@ -372,12 +372,13 @@ def unknown(names: Iterable[str], model: type[Parameters]) -> list[str]:
     return found
 
 
-def check(model: type[Parameters], values: Mapping[str, object]) -> Parameters:
+def check(model: type[Parameters], values: Mapping[str, object], files: Iterable[Path] = ()) -> Parameters:
     """The typed parameters.
 
     Args:
         model: the runbook's schema.
         values: names and values as given.
+        files: what they were read from, for the error to name.
 
     Raises:
         ParameterError: a name is unknown, or a value is missing, of the wrong type, or not usable. It names all of
@@ -391,9 +392,10 @@ def check(model: type[Parameters], values: Mapping[str, object]) -> Parameters:
     else:
         found += _missing(parameters)
     if found:
-        raise ParameterError(
-            f"reading the parameters of runbook {model.section}", "; ".join(found), "correct them; nothing was changed"
-        )
+        attempted = f"reading the parameters of runbook {model.section}"
+        if read := " and ".join(map(str, files)):
+            attempted += f" in {read}"
+        raise ParameterError(attempted, "; ".join(found), "correct them; nothing was changed")
     return parameters
 
 

@@ -22,7 +22,7 @@ class Verdict(StrEnum):
     MET = "met"
     WARNING = "warning"
     WAITING = "waiting"
-    COMES = "comes with a later runbook"
+    COMES = "left to a later runbook"
     NOT_MET = "not met"
     UNKNOWN = "could not tell"
 

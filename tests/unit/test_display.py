@@ -232,10 +232,10 @@ def test_a_precondition_that_several_sections_share_stands_there_once_with_all_o
     assert [
         ["! warning", "6.4.2, 6.4.3", "Version", "1.40 is newer"],
         ["", "What to do: compare the release notes"],
-        ["… comes with a later runbook", "6.4.4", "Serving is there", "it comes"],
+        ["… left to a later runbook", "6.4.4", "Serving is there", "it comes"],
         ["", "(runbook 6.4.3)"],
     ] == [re.split(r"\s{2,}", line) for line in found.text.splitlines()]
-    assert ("1 warning, 1 comes with a later runbook",) == found.brief[:1]
+    assert ("1 warning, 1 left to a later runbook",) == found.brief[:1]
     assert 3 == len(found.data["findings"])
     assert "6.4.2, 6.4.3" in Page(found.html).text
 
