@@ -78,9 +78,9 @@ class Seen:
         return f"exit {self.code}; {states}{why}" + ("; the kernel runs on" if self.orphan else "")
 
 
-def notebook(path: Path, *sources: str) -> Path:
+def notebook(path: Path, *sources: str, **more: str) -> Path:
     """A notebook of code cells; ids are before, during, after."""
-    metadata = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    metadata = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}, **more}
     cells = [nbformat.v4.new_code_cell(source) for source in sources]
     for cell, name in zip(cells, ("before", "during", "after", *map(str, range(len(cells)))), strict=False):
         cell["id"] = name

@@ -37,7 +37,7 @@ from runbooks.parameters import (
 from runbooks.procedure import SECTIONS, path_of, section_of
 from runbooks.procedure.needed_rights import rights_to_read, rights_to_write
 from runbooks.procedure.section import Section
-from runbooks.record.archive import Archive
+from runbooks.record.archive import VARIABLE, Archive, default_folder
 from runbooks.record.keys import trust_folder, trusted
 from runbooks.recorder import Recorder, signing_key
 from runbooks.render import manifests_of
@@ -253,7 +253,7 @@ def render(names: Sequence[str], folder: Path, given: Sequence[tuple[str, str]])
 @click.option(
     "--records",
     type=click.Path(path_type=Path),
-    envvar="RUNBOOKS_RECORDS",
+    envvar=VARIABLE,
     help="Where the executed notebooks go, one folder a run; $RUNBOOKS_RECORDS.  [default: your data directory]",
 )
 @click.option("-p", "given", nargs=2, multiple=True, metavar="NAME VALUE", help="Set one parameter; may be repeated.")
@@ -282,7 +282,7 @@ def run(
     signer, said = signing_key(sandbox=all(parameters.context == "sandbox" for parameters in checked))
     if said:
         console.print(escape(said))
-    archive = Archive.open(records or cli_records.default_records(), signer=signer, trusted=trusted(trust_folder()))
+    archive = Archive.open(records or default_folder(), signer=signer, trusted=trusted(trust_folder()))
     found: list[Ran] = []
     for (section, values), parameters in zip(calls, checked, strict=True):
         earlier = [ran.section for ran in found]

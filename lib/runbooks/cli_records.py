@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-import platformdirs
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -21,11 +20,10 @@ from runbooks.errors import NotChecked, RecordError, RunbookError, SecretFound, 
 from runbooks.keeper import MIME
 from runbooks.record import adoption, durable, export, hygiene, index, keys, log, page, statement, verification
 from runbooks.record import archive as archives
-from runbooks.record.archive import Archive, Record
+from runbooks.record.archive import VARIABLE, Archive, Record, default_folder
 from runbooks.record.keys import PublicKey
 from runbooks.record.verification import Judged, Report, Verdict
 
-_APP = "serverless-mesh-runbooks"
 _STYLES = {
     Verdict.VERIFIED: "green",
     Verdict.INCOMPLETE: "yellow",
@@ -33,11 +31,6 @@ _STYLES = {
     Verdict.TAMPERED: "red",
 }
 _MANY = 50
-
-
-def default_records() -> Path:
-    """Where records go that no option and no variable sends elsewhere."""
-    return Path(platformdirs.user_data_path(_APP)) / "records"
 
 
 def _with(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:
@@ -49,7 +42,7 @@ _records = click.option(
     "--records",
     "folder",
     type=click.Path(path_type=Path),
-    envvar="RUNBOOKS_RECORDS",
+    envvar=VARIABLE,
     help="The archive; $RUNBOOKS_RECORDS.  [default: your data directory]",
 )
 _json = click.option("--json", "as_json", is_flag=True, help="For programs.")
@@ -72,7 +65,7 @@ _anchors = click.option(
 def _open(folder: Path | None, *, signing: bool = False) -> Archive:
     """The archive; with a key where something will be signed."""
     signer = keys.load() if signing else None
-    return Archive.open(folder or default_records(), signer=signer, trusted=keys.trusted(keys.trust_folder()))
+    return Archive.open(folder or default_folder(), signer=signer, trusted=keys.trusted(keys.trust_folder()))
 
 
 def _trusted(folder: Path | None) -> tuple[PublicKey, ...]:

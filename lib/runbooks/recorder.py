@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
@@ -17,9 +18,10 @@ from runbooks import journal
 from runbooks import run as runs
 from runbooks.errors import SecretFound
 from runbooks.keeper import Reason
+from runbooks.procedure import section_of
 from runbooks.procedure.section import Section
 from runbooks.record import hygiene, keys
-from runbooks.record.archive import Archive
+from runbooks.record.archive import Archive, default_folder
 from runbooks.record.keys import PrivateKey
 from runbooks.verdicts import Outcome
 
@@ -48,20 +50,28 @@ class Recorder:
         section: which runbook.
         mode: in which mode.
         parameters: names and values, as they go into the notebook.
+        source: the notebook, where it is not the section's own.
 
     Raises:
         RecordError: the run could not be announced durably, so nothing may be run.
     """
 
-    def __init__(self, archive: Archive, section: Section, mode: str, parameters: Mapping[str, Any]) -> None:
-        source = runs.notebook_of(section)
+    def __init__(
+        self,
+        archive: Archive,
+        section: Section,
+        mode: str,
+        parameters: Mapping[str, Any],
+        source: Path | None = None,
+    ) -> None:
+        source = source or runs.notebook_of(section)
         self._facts = {
             "section": section.number,
             "runbook": section.stem,
             "version": metadata.version("serverless-mesh-runbooks"),
             "mode": mode,
             "parameters": dict(parameters),
-            "source": {"name": source.name, "sha256": hashlib.sha256(source.read_bytes()).hexdigest()},
+            "source": _described(source),
         }
         self.run = archive.begin(self._facts)
         self._ended = False
@@ -124,3 +134,42 @@ class Recorder:
             return found
         reason = how["said"] or "the notebook ended without an outcome"
         return {**found, "outcome": str(Outcome.FAILED), "reason": reason, "exit_code": 1}
+
+
+def _described(source: Path) -> dict[str, str]:
+    if not source.is_file():  # papermill also reads from elsewhere than files
+        return {"name": source.name}
+    return {"name": source.name, "sha256": hashlib.sha256(source.read_bytes()).hexdigest()}
+
+
+class CopyRecorder(Recorder):
+    """The record of a run that plain papermill started: the notebook stays where its caller wants it."""
+
+    def ended(self, notebook: Path, how: dict[str, Any]) -> None:
+        """As for ``Recorder``, over a copy of the notebook."""
+        copy = self.folder / notebook.name
+        shutil.copyfile(notebook, copy)
+        super().ended(copy, how)
+
+
+def of_papermill(described: Mapping[str, Any]) -> CopyRecorder | None:
+    """The record of what ``papermill --engine runbooks`` is about to run.
+
+    Args:
+        described: the notebook's metadata, papermill's own among them.
+
+    Returns:
+        The recorder, or None for a notebook that is none of the runbooks.
+
+    Raises:
+        SigningKeyError: there is no key, or it cannot be used.
+        RecordError: the run could not be announced durably.
+    """
+    section = section_of(str(described.get("runbook", "")))
+    if section is None:
+        return None
+    parameters = described["papermill"]["parameters"]
+    signer, _ = signing_key(sandbox=parameters.get("context") == "sandbox")
+    archive = Archive.open(default_folder(), signer=signer, trusted=keys.trusted(keys.trust_folder()))
+    mode = str(parameters.get("mode", section.model.model_fields["mode"].default))
+    return CopyRecorder(archive, section, mode, parameters, Path(described["papermill"]["input_path"]))

@@ -8,6 +8,7 @@ import contextlib
 import hashlib
 import itertools
 import json
+import os
 import random
 import subprocess
 import sys
@@ -24,6 +25,9 @@ import pytest
 from runbooks import run as runs
 from runbooks.errors import RunbookError, UsageError
 from runbooks.keeper import MIME
+from runbooks.record import keys, verification
+from runbooks.record.archive import Archive
+from runbooks.record.verification import Verdict
 from tests import engine_cases as cases
 from tests.engine_cases import CASES, HALTED, OURS, STOCK, Case, Seen
 
@@ -327,6 +331,36 @@ def test_the_entry_point_costs_other_papermill_commands_nothing() -> None:
     assert not {"papermill", "pydantic", "kubernetes", "runbooks.step", "runbooks.engine"} & set(
         json.loads(done.stdout.replace("'", '"'))
     )
+
+
+def record_of_a_runbook(folder: Path, key: Path, *cells: str) -> subprocess.CompletedProcess[str]:
+    """Plain papermill with this engine, on a notebook that says that it is a runbook."""
+    source = cases.notebook(folder / "in.ipynb", *cells, runbook="6.4.3")
+    command = [*cases.PAPERMILL, "--engine", OURS, "-p", "mode", "verify", str(source), str(folder / "out.ipynb")]
+    environment = {**os.environ, "RUNBOOKS_KEY": str(key), "RUNBOOKS_RECORDS": str(folder / "archive")}
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=60)
+
+
+def test_plain_papermill_leaves_a_signed_record_too(tmp_path: Path) -> None:
+    signer = keys.create(tmp_path / "signing.key")
+    done = record_of_a_runbook(tmp_path, tmp_path / "signing.key", "open('ran', 'w').close()", "1 / 0")
+    assert (1, True) == (done.returncode, (tmp_path / "ran").exists()), done.stderr
+    archive = Archive.open(tmp_path / "archive")
+    (record,) = archive.records()
+    assert f"Record:          {record.id}" in done.stderr
+    assert ["start", "result"] == [entry.phase for entry in record.entries]
+    kept = record.folder / "out.ipynb"
+    assert kept.read_bytes() == (tmp_path / "out.ipynb").read_bytes()
+    assert "failed" in json.dumps(record.facts().get("outcome"))
+    assert Verdict.VERIFIED == verification.verify(archive, [signer.public]).verdict
+
+
+def test_plain_papermill_runs_no_runbook_without_a_key(tmp_path: Path) -> None:
+    done = record_of_a_runbook(tmp_path, tmp_path / "none.key", "open('ran', 'w').close()")
+    assert 1 == done.returncode
+    assert "runbooks keys init" in done.stderr
+    assert not (tmp_path / "ran").exists()
+    assert not (tmp_path / "out.ipynb").exists()
 
 
 def test_talks_to_the_kernel_over_no_port(tmp_path: Path) -> None:

@@ -97,7 +97,8 @@ class TestNotebook:
         assert [] == [
             cell["id"] for cell in notebook["cells"] if cell.get("outputs") or cell.get("execution_count") is not None
         ]
-        assert {"kernelspec", "language_info"} == notebook["metadata"].keys()
+        assert {"kernelspec", "language_info", "runbook"} == notebook["metadata"].keys()
+        assert section_of(path).number == notebook["metadata"]["runbook"]
 
     def test_has_the_cells_of_its_section_in_order(self, path: Path) -> None:
         section = section_of(path)

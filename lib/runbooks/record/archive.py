@@ -37,11 +37,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import platformdirs
+
 from runbooks.errors import ArchiveUnusable, NotChecked, NotRecorded, RecordError, UsageError
 from runbooks.record import durable, envelope, locks, log, statement
 from runbooks.record.keys import PrivateKey, PublicKey, distinct
 from runbooks.record.log import Entry, Head
 
+VARIABLE = "RUNBOOKS_RECORDS"
 FORMAT = 1
 SELF = "ARCHIVE.json"
 LOG = "log.jsonl"
@@ -57,6 +60,11 @@ _LAYOUT = {
     "quarantine": "files that hold a secret",
     "tmp": "what is at work",
 }
+
+
+def default_folder() -> Path:
+    """Where the archive is: $RUNBOOKS_RECORDS, or among this user's data."""
+    return Path(os.environ.get(VARIABLE) or platformdirs.user_data_path("serverless-mesh-runbooks") / "records")
 
 
 @dataclass(frozen=True)
