@@ -299,11 +299,13 @@ def run(
             raise
     code = runs.overall(found)
     if as_json:
-        click.echo(json.dumps({"exit_code": code, "runs": [ran.as_dict() for ran in found]}, indent=2))
+        told = {"exit_code": code, "head": archive.head, "runs": [ran.as_dict() for ran in found]}
+        click.echo(json.dumps(told, indent=2))
     else:
         _show_outcomes(found, console)
         where = escape(_short(archive.path))
         console.print(f"[dim]signed records in {where}: runbooks records verify --all --records {where}[/]")
+        console.print(f"[dim]{archive.head}[/]")  # to be kept elsewhere
     raise SystemExit(code)
 
 
