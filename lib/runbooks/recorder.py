@@ -16,12 +16,15 @@ from typing import Any
 
 from runbooks import journal
 from runbooks import run as runs
-from runbooks.errors import SecretFound
+from runbooks.errors import ParameterError, SecretFound
+from runbooks.handled_secrets import handled
 from runbooks.keeper import Reason
+from runbooks.parameters import check
 from runbooks.procedure import section_of
 from runbooks.procedure.section import Section
 from runbooks.record import hygiene, keys
 from runbooks.record.archive import Archive, default_folder
+from runbooks.record.hygiene import Value
 from runbooks.record.keys import PrivateKey
 from runbooks.verdicts import Outcome
 
@@ -73,6 +76,7 @@ class Recorder:
             "parameters": dict(parameters),
             "source": _described(source),
         }
+        self._section, self._parameters = section, dict(parameters)
         self.run = archive.begin(self._facts)
         self._ended = False
 
@@ -117,7 +121,7 @@ class Recorder:
             RecordError: it could not be written; the notebook is where it was.
         """
         facts = {**self._facts, **self._outcome(notebook, how), "ended_by": how["reason"], "cell": how["cell"]}
-        hits = hygiene.scan_notebook(notebook.read_bytes())
+        hits = hygiene.scan_notebook(notebook.read_bytes(), self._handled())
         self._ended = True
         also = [self.journal] if self.journal.exists() else []
         if not hits:
@@ -127,6 +131,12 @@ class Recorder:
         said = "; ".join(f"{hit.secret} in the cell {hit.cell}" for hit in hits[:3])
         remedy = "the notebook lies in the archive's quarantine; change the secret, then find out how it came there"
         raise SecretFound(f"archiving {notebook.name}", said, remedy)
+
+    def _handled(self) -> list[Value]:
+        try:
+            return handled(check(self._section.model, self._parameters))
+        except ParameterError:  # with which no run gets as far as a secret
+            return []
 
     def _outcome(self, notebook: Path, how: Mapping[str, Any]) -> dict[str, Any]:
         found = runs.read_outcome(notebook)

@@ -333,10 +333,13 @@ def test_the_entry_point_costs_other_papermill_commands_nothing() -> None:
     )
 
 
-def record_of_a_runbook(folder: Path, key: Path, *cells: str) -> subprocess.CompletedProcess[str]:
+def record_of_a_runbook(
+    folder: Path, key: Path, *cells: str, given: tuple[str, ...] = ()
+) -> subprocess.CompletedProcess[str]:
     """Plain papermill with this engine, on a notebook that says that it is a runbook."""
     source = cases.notebook(folder / "in.ipynb", *cells, runbook="6.4.3")
-    command = [*cases.PAPERMILL, "--engine", OURS, "-p", "mode", "verify", str(source), str(folder / "out.ipynb")]
+    command = [*cases.PAPERMILL, "--engine", OURS, "-p", "mode", "verify", *given]
+    command += [str(source), str(folder / "out.ipynb")]
     environment = {**os.environ, "RUNBOOKS_KEY": str(key), "RUNBOOKS_RECORDS": str(folder / "archive")}
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=60)
 
@@ -361,6 +364,35 @@ def test_plain_papermill_runs_no_runbook_without_a_key(tmp_path: Path) -> None:
     assert "runbooks keys init" in done.stderr
     assert not (tmp_path / "ran").exists()
     assert not (tmp_path / "out.ipynb").exists()
+
+
+CANARIES = {  # by form: what a cell prints of a credential that looks like nothing in particular
+    "raw": "print('x' + TOKEN)",
+    "base64": "import base64; print(base64.b64encode(b'a' + TOKEN.encode()).decode())",
+    "in a traceback": "raise ValueError(TOKEN)",
+    "in metadata": "from IPython.display import display; display({'text/plain': 'x'}, raw=True, metadata={'t': TOKEN})",
+}
+
+
+@pytest.mark.parametrize("cell", CANARIES.values(), ids=CANARIES)
+def test_no_credential_of_the_kubeconfig_gets_into_the_archive(cell: str, tmp_path: Path) -> None:
+    canary = "-".join(("correct", "horse", "battery", "staple"))
+    users = f"users: [{{name: nightly, user: {{token: {canary}}}}}]"
+    (tmp_path / "kubeconfig").write_text(users)
+    keys.create(tmp_path / "signing.key")
+    read = "TOKEN = open('kubeconfig').read().split('token: ')[1].split('}')[0]"
+    given = ("-p", "context", "prod", "-p", "kubeconfig", str(tmp_path / "kubeconfig"))
+    done = record_of_a_runbook(tmp_path, tmp_path / "signing.key", read, cell, given=given)
+    assert 1 == done.returncode
+    assert "token of user nightly in kubeconfig in the cell during" in done.stderr
+    (record,) = Archive.open(tmp_path / "archive").records()
+    assert "failed: secret found" in json.dumps(record.facts())
+    holding = [
+        path for path in (tmp_path / "archive").rglob("*") if path.is_file() and canary.encode() in path.read_bytes()
+    ]
+    assert {"quarantine"} >= {path.relative_to(tmp_path / "archive").parts[0] for path in holding}
+    quarantined = [path for path in (tmp_path / "archive" / "quarantine").rglob("*") if path.is_file()]
+    assert [0o600] == [path.stat().st_mode & 0o777 for path in quarantined]
 
 
 def test_talks_to_the_kernel_over_no_port(tmp_path: Path) -> None:

@@ -1,0 +1,92 @@
+"""The secrets that a run had in its hands, so that its record can be searched for them before it is kept.
+
+What a login program gives out, and what lies in Secrets of the cluster, is not known here; for those there is the
+search for what looks like a secret (``record.hygiene``).
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from runbooks.certificates import LEAF_KEY, ROOT_KEY
+from runbooks.errors import ParameterError
+from runbooks.parameters import Parameters, read_file
+from runbooks.record.hygiene import Value
+
+_IN_CLUSTER = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
+
+
+def handled(parameters: Parameters) -> list[Value]:
+    """The private keys and credentials that a run with these parameters can read, as they are now.
+
+    Args:
+        parameters: the run's.
+
+    Returns:
+        What could be read; a run of the same user could not have read more.
+    """
+    files = [Path(parameters.certificates_dir, name) for name in (ROOT_KEY, LEAF_KEY) if parameters.certificates_dir]
+    if key_file := getattr(parameters, "key_file", ""):
+        files.append(Path(key_file))
+    found = [Value(str(path), content) for path in files if (content := _content(path))]
+    return [*found, *_credentials(parameters)]
+
+
+def _credentials(parameters: Parameters) -> Iterator[Value]:
+    """What the context's user logs in with."""
+    if parameters.context == "in-cluster":
+        if content := _content(_IN_CLUSTER):
+            yield Value("token of the ServiceAccount", content)
+        return
+    for path in (Path(name).expanduser() for name in _kubeconfigs(parameters) if name):
+        for user in _users(path):
+            yield from _of_user(user, path)
+
+
+def _kubeconfigs(parameters: Parameters) -> list[str]:
+    if parameters.kubeconfig:
+        return [parameters.kubeconfig]
+    return os.environ.get("KUBECONFIG", "~/.kube/config").split(os.pathsep)
+
+
+def _users(path: Path) -> list[Mapping[str, Any]]:
+    try:
+        users = read_file(path).get("users")
+    except ParameterError:  # then the run could not use it either
+        return []
+    return [user for user in users if isinstance(user, dict)] if isinstance(users, list) else []
+
+
+def _of_user(user: Mapping[str, Any], path: Path) -> Iterator[Value]:
+    fields = user.get("user")
+    if not isinstance(fields, dict):
+        return
+    called = f"of user {user.get('name')} in {path.name}"
+    for field in ("token", "password"):
+        if fields.get(field):
+            yield Value(f"{field} {called}", str(fields[field]).encode())
+    for field in ("tokenFile", "client-key"):
+        if fields.get(field) and (content := _content(path.parent / str(fields[field]))):
+            yield Value(f"{field} {called}", content)
+    if encoded := fields.get("client-key-data"):
+        yield Value(f"client-key-data {called}", _decoded(str(encoded)))
+
+
+def _decoded(text: str) -> bytes:
+    try:
+        return base64.b64decode(text)
+    except binascii.Error:  # no key then, but what was kept as one is looked for as it stands
+        return text.encode()
+
+
+def _content(path: Path) -> bytes:
+    """The file's content, or nothing where it cannot be read."""
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
