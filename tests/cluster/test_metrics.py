@@ -96,7 +96,8 @@ def test_no_pod_has_to_be_restarted_in_this_order(measured: Sandbox) -> None:
 def test_a_second_run_writes_nothing(measured: Sandbox) -> None:
     since = measured.audit_position()
     for mode in ("apply", "plan", "verify"):
-        assert 0 == measured.play(NUMBER, mode)["exit_code"]
+        outcome = measured.play(NUMBER, mode)
+        assert 0 == outcome["exit_code"], outcome["reason"]
     assert [] == measured.writes(since)
 
 
