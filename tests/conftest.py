@@ -105,8 +105,13 @@ class Sandbox:
         return found
 
     def audit_position(self) -> int:
-        """How many lines the audit log has now."""
-        return len(self.state.audit_log.read_text().splitlines())
+        """How many lines the audit log has once it rests; the server writes them a moment after its answer."""
+        before, lines = -1, len(self.state.audit_log.read_text().splitlines())
+        deadline = time.monotonic() + 5
+        while lines != before and time.monotonic() < deadline:
+            time.sleep(0.1)
+            before, lines = lines, len(self.state.audit_log.read_text().splitlines())
+        return lines
 
 
 def started(state: State, played: Played) -> Sandbox:
