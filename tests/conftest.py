@@ -6,7 +6,7 @@ import io
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,12 +18,14 @@ from rich.console import Console
 from runbooks.display import View
 from runbooks.parameters import read_file
 from runbooks.procedure import SECTIONS
+from runbooks.rights import Right, roles
 from runbooks.step import open_runbook
 from runbooks_sandbox import lifecycle
 from runbooks_sandbox.api import Api, Object, Resource
 from runbooks_sandbox.credentials import STAND_INS, token
 from runbooks_sandbox.lifecycle import Played
 from runbooks_sandbox.state import State
+from runbooks_sandbox.world import NAMESPACES
 
 ROOT = Path(__file__).parents[1]
 REAL_CRDS = ROOT.parent / "shared" / "crds"
@@ -112,6 +114,26 @@ class Sandbox:
             time.sleep(0.1)
             before, lines = lines, len(self.state.audit_log.read_text().splitlines())
         return lines
+
+    def service_account(self, name: str, rights: Iterable[Right]) -> str:
+        """A kubeconfig for a new ServiceAccount with just these rights, as ``runbooks list --rbac`` prints them."""
+        self.api.request("POST", "/api/v1/namespaces/default/serviceaccounts", {"metadata": {"name": name}})
+        subject = {"kind": "ServiceAccount", "namespace": "default", "name": name}
+        present = {live["metadata"]["name"] for live in self.api.request("GET", NAMESPACES.path())["items"]}
+        for document in roles(rights, f"runbooks-{name}", subject):
+            namespace = document["metadata"].get("namespace")
+            where = f"/namespaces/{namespace}" if namespace else ""
+            if not namespace or namespace in present:
+                plural = f"{document['kind'].lower()}s"
+                self.api.request("POST", f"/apis/rbac.authorization.k8s.io/v1{where}/{plural}", document)
+        spec = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"expirationSeconds": 3600}}
+        path = f"/api/v1/namespaces/default/serviceaccounts/{name}/token"
+        issued = self.api.request("POST", path, spec)["status"]["token"]
+        config = yaml.safe_load(self.state.kubeconfig.read_text())
+        config["users"][0]["user"] = {"token": issued}
+        target = self.state.folder / f"kubeconfig-{name}"
+        target.write_text(yaml.safe_dump(config))
+        return str(target)
 
 
 def started(state: State, played: Played) -> Sandbox:

@@ -13,9 +13,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from runbooks.certificates import LEAF_KEY, ROOT_KEY
-from runbooks.errors import ParameterError
-from runbooks.parameters import Parameters, read_file
+from runbooks.parameters import Parameters
 from runbooks.record.hygiene import Value
 
 _IN_CLUSTER = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
@@ -51,14 +52,15 @@ def _credentials(parameters: Parameters) -> Iterator[Value]:
 def _kubeconfigs(parameters: Parameters) -> list[str]:
     if parameters.kubeconfig:
         return [parameters.kubeconfig]
-    return os.environ.get("KUBECONFIG", "~/.kube/config").split(os.pathsep)
+    return (os.environ.get("KUBECONFIG") or "~/.kube/config").split(os.pathsep)
 
 
 def _users(path: Path) -> list[Mapping[str, Any]]:
     try:
-        users = read_file(path).get("users")
-    except ParameterError:  # then the run could not use it either
+        found = yaml.safe_load(_content(path))  # as the client reads it, a key that is there twice included
+    except (yaml.YAMLError, ValueError):  # which the client cannot read either
         return []
+    users = found.get("users") if isinstance(found, dict) else None
     return [user for user in users if isinstance(user, dict)] if isinstance(users, list) else []
 
 

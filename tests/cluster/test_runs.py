@@ -11,13 +11,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-import yaml
 
 from runbooks import certificates
 from runbooks.parameters import IntegrateServiceMesh, check
 from runbooks.procedure import SECTIONS
 from runbooks.procedure.needed_rights import rights_to_read
-from runbooks.rights import roles
 from runbooks_sandbox import lifecycle
 from runbooks_sandbox.api import ApiError
 from runbooks_sandbox.world import (
@@ -26,7 +24,6 @@ from runbooks_sandbox.world import (
     KNATIVE_SERVICES,
     KNATIVE_SERVINGS,
     MEMBER_ROLLS,
-    NAMESPACES,
     SECRETS,
     SERVICES,
     WATCHED,
@@ -295,26 +292,10 @@ def test_two_runs_at_once_that_add_different_members_lose_none(sandbox: Sandbox)
 
 def limited(sandbox: Sandbox, mode: str = "verify") -> str:
     """A kubeconfig for a ServiceAccount with just the rights that ``runbooks list --rbac`` prints."""
-    sandbox.api.request("POST", "/api/v1/namespaces/default/serviceaccounts", {"metadata": {"name": mode}})
-    subject = {"kind": "ServiceAccount", "namespace": "default", "name": mode}
     rights = set()
     for number in BOTH:
         rights |= set(rights_to_read(SECTIONS[number], check(SECTIONS[number].model, sandbox.parameters(number))))
-    present = {live["metadata"]["name"] for live in sandbox.api.request("GET", NAMESPACES.path())["items"]}
-    for document in roles(rights, f"runbooks-{mode}", subject):
-        namespace = document["metadata"].get("namespace")
-        where = f"/namespaces/{namespace}" if namespace else ""
-        if not namespace or namespace in present:
-            plural = f"{document['kind'].lower()}s"
-            sandbox.api.request("POST", f"/apis/rbac.authorization.k8s.io/v1{where}/{plural}", document)
-    spec = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"expirationSeconds": 3600}}
-    path = f"/api/v1/namespaces/default/serviceaccounts/{mode}/token"
-    token = sandbox.api.request("POST", path, spec)["status"]["token"]
-    config = yaml.safe_load(sandbox.state.kubeconfig.read_text())
-    config["users"][0]["user"] = {"token": token}
-    target = sandbox.state.folder / f"kubeconfig-{mode}"
-    target.write_text(yaml.safe_dump(config))
-    return str(target)
+    return sandbox.service_account(mode, rights)
 
 
 def test_verify_needs_just_the_rights_that_are_printed_for_it(integrated: Sandbox) -> None:

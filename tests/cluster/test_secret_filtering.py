@@ -15,7 +15,7 @@ from runbooks.cluster import Connection
 from runbooks.parameters import check
 from runbooks.procedure import SECTIONS
 from runbooks.procedure.needed_rights import rights_to_read
-from runbooks.rights import Right, roles
+from runbooks.rights import Right
 from runbooks_sandbox import lifecycle
 from runbooks_sandbox.api import ApiError, Resource
 from runbooks_sandbox.world import CRDS, DEPLOYMENTS, KNATIVE_SERVINGS, NAMESPACES, PODS, SECRETS, within
@@ -379,25 +379,9 @@ def served(sandbox: Sandbox) -> bool:
 
 def limited(sandbox: Sandbox, name: str, left_out: Callable[[Right], bool] = lambda _: False, **changes: Any) -> str:
     """A kubeconfig for a ServiceAccount with just the rights that are printed for verify, but those left out."""
-    sandbox.api.request("POST", "/api/v1/namespaces/default/serviceaccounts", {"metadata": {"name": name}})
-    subject = {"kind": "ServiceAccount", "namespace": "default", "name": name}
     given = check(SECTIONS["6.4.6"].model, sandbox.parameters("6.4.6", **changes))
     rights = [right for right in rights_to_read(SECTIONS["6.4.6"], given) if not left_out(right)]
-    present = {live["metadata"]["name"] for live in sandbox.api.request("GET", NAMESPACES.path())["items"]}
-    for document in roles(rights, f"runbooks-{name}", subject):
-        namespace = document["metadata"].get("namespace")
-        where = f"/namespaces/{namespace}" if namespace else ""
-        if not namespace or namespace in present:
-            plural = f"{document['kind'].lower()}s"
-            sandbox.api.request("POST", f"/apis/rbac.authorization.k8s.io/v1{where}/{plural}", document)
-    spec = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"expirationSeconds": 3600}}
-    path = f"/api/v1/namespaces/default/serviceaccounts/{name}/token"
-    token = sandbox.api.request("POST", path, spec)["status"]["token"]
-    config = yaml.safe_load(sandbox.state.kubeconfig.read_text())
-    config["users"][0]["user"] = {"token": token}
-    target = sandbox.state.folder / f"kubeconfig-{name}"
-    target.write_text(yaml.safe_dump(config))
-    return str(target)
+    return sandbox.service_account(name, rights)
 
 
 def test_verify_needs_just_the_rights_that_are_printed_for_it(filtered: Sandbox) -> None:

@@ -54,3 +54,8 @@ def test_the_usual_kubeconfigs_count_where_none_is_named(tmp_path: Path, monkeyp
 def test_what_is_no_base64_is_looked_for_as_it_stands(tmp_path: Path) -> None:
     (tmp_path / "config").write_text("users: [{name: a, user: {client-key-data: abcde}}]")
     assert [b"abcde"] == [value.content for value in handled(given(tmp_path))]
+
+
+def test_a_key_that_is_there_twice_hides_no_credential(tmp_path: Path) -> None:
+    (tmp_path / "config").write_text("kind: Config\nkind: Config\nusers: [{name: a, user: {token: one}}]\n")
+    assert [b"one"] == [value.content for value in handled(given(tmp_path))]
