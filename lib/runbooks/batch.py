@@ -6,7 +6,7 @@ import concurrent.futures
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, cast
 
 from runbooks.errors import RunbookError
 
@@ -29,12 +29,22 @@ class Done(Generic[Result]):
     results: tuple[Result | None, ...]
     errors: tuple[RunbookError, ...]
 
+    def completely(self) -> tuple[Result, ...]:
+        """What the work returned for every item.
+
+        Raises:
+            RunbookError: the first failure, where there was one.
+        """
+        if self.errors:
+            raise self.errors[0]
+        return cast("tuple[Result, ...]", self.results)
+
 
 def each(
     work: Callable[[Item], Result],
     items: Sequence[Item],
-    say: Callable[[str], None],
-    words: str,
+    say: Callable[[str], None] = lambda _: None,
+    words: str = "",
     finished: Callable[[Result], None] = lambda _: None,
 ) -> Done[Result]:
     """Do the work for every item, several at a time.

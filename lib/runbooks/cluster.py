@@ -7,6 +7,7 @@ in one place (``_raise_for``).
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import re
@@ -27,7 +28,7 @@ from kubernetes.client.exceptions import ApiException
 from kubernetes.config.config_exception import ConfigException
 from kubernetes.stream.ws_client import portforward_call
 
-from runbooks.batch import CONNECTIONS
+from runbooks import batch
 from runbooks.errors import Conflict, ConnectionFailed, Forbidden, NotServed, ServerRefused
 from runbooks.kinds import POD, Kind, ObjectRef
 from runbooks.manifests import Manifest
@@ -90,7 +91,7 @@ def connect(kubeconfig: str, context: str) -> Connection:
         said = " ".join(str(error).split())
         remedy = "oc config get-contexts lists the contexts; oc whoami tries the context's login program"
         raise ConnectionFailed(attempted, said, remedy) from error
-    configuration.connection_pool_maxsize = CONNECTIONS
+    configuration.connection_pool_maxsize = batch.CONNECTIONS
     # a server that is away is said at once; one that is overloaded or restarting is asked again
     configuration.retries = urllib3.Retry(
         total=4, connect=1, read=1, status=3, backoff_factor=0.2, status_forcelist=(429, 503), allowed_methods=None
@@ -313,26 +314,29 @@ class Connection:
         return size_estimate(raw.decode(errors="replace"), kind) if status == 200 else None
 
     def survey(self, reads: Iterable[Read]) -> Snapshot:
-        """Everything that a runbook judges, read once.
+        """Everything that a runbook judges, read once, several lists at a time.
 
         A read that the server refuses is kept as such: what it means is for the judgement to say.
+
+        Raises:
+            ConnectionFailed: the server cannot be reached.
         """
-        found: dict[Read, tuple[Live, ...]] = {}
-        refused: dict[Read, ServerRefused] = {}
-        narrowed: set[Read] = set()
-        for read in dict.fromkeys(reads):
-            try:
-                found[read] = tuple(self._list(read, read.namespace))
-            except ServerRefused as error:
-                refused[read] = error
-            if isinstance(refused.get(read), Forbidden) and read.otherwise:
-                narrowed.add(read)
-                try:
-                    found[read] = tuple(live for one in read.otherwise for live in self._list(read, one))
-                    del refused[read]
-                except ServerRefused as error:
-                    refused[read] = error
-        return Snapshot(found, refused, frozenset(narrowed))
+        answers = batch.each(self._answer, tuple(dict.fromkeys(reads))).completely()
+        return functools.reduce(Snapshot.plus, answers, Snapshot())
+
+    def _answer(self, read: Read) -> Snapshot:
+        """The answer to one read; where not all namespaces may be listed, of those that the read names."""
+        try:
+            return Snapshot({read: tuple(self._list(read, read.namespace))})
+        except ServerRefused as error:
+            if not (isinstance(error, Forbidden) and read.otherwise):
+                return Snapshot(refused={read: error})
+        narrowed = frozenset({read})
+        try:
+            objects = tuple(live for one in read.otherwise for live in self._list(read, one))
+        except ServerRefused as error:
+            return Snapshot(refused={read: error}, narrowed=narrowed)
+        return Snapshot({read: objects}, narrowed=narrowed)
 
     def _list(self, read: Read, namespace: str) -> Iterator[Live]:
         return self.objects(

@@ -81,13 +81,13 @@ ROUTE = Kind("route.openshift.io", "v1", "routes", "Route")
 KINDS: tuple[Kind, ...] = tuple(value for value in list(globals().values()) if isinstance(value, Kind))
 
 
+_BY_NAME = {(kind.api_version, kind.name): kind for kind in KINDS}
+
+
 def kind_of(manifest: dict[str, object]) -> Kind:
     """The kind of a manifest.
 
     Raises:
         KeyError: the procedure has no such kind; a mistake in ``manifests``, not of a user.
     """
-    for kind in KINDS:
-        if (kind.api_version, kind.name) == (manifest.get("apiVersion"), manifest.get("kind")):
-            return kind
-    raise KeyError(f"{manifest.get('apiVersion')} {manifest.get('kind')}")
+    return _BY_NAME[str(manifest.get("apiVersion")), str(manifest.get("kind"))]

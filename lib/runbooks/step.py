@@ -169,10 +169,8 @@ class Runbook:
             if not (len(rights) > _MANY and self._connection.may(everywhere))
             for right in rights
         ]
-        answers = batch.each(self._connection.may, single, _say, "rights asked for")
-        if answers.errors:
-            raise answers.errors[0]
-        return tuple(right for right, granted in zip(single, answers.results, strict=True) if not granted)
+        answers = batch.each(self._connection.may, single, _say, "rights asked for").completely()
+        return tuple(right for right, granted in zip(single, answers, strict=True) if not granted)
 
     def _finding(self, found: Finding) -> Finding:
         """A precondition that an earlier runbook of the same call will fulfil is waited for, not missing."""
@@ -205,11 +203,10 @@ class Runbook:
         In verify, and where a precondition blocks, the comparison is local and the server is not asked.
         """
         self._after("preconditions", self._story.findings is not None)
-        work = [(step, wanted) for step in self._section.steps for wanted in self._objects(step)]
-        planned = batch.each(lambda one: self._planned(*one), work, _say, "objects compared")
-        if planned.errors:
-            raise planned.errors[0]
-        plan = Plan(tuple(change for change in planned.results if change is not None))
+        compared = [self._compared(step, wanted) for step in self._section.steps for wanted in self._objects(step)]
+        asked = [(change, wanted) for change, wanted in compared if wanted]
+        answers = iter(batch.each(lambda one: self._with_opinion(*one), asked, _say, "objects compared").completely())
+        plan = Plan(tuple(next(answers) if wanted else change for change, wanted in compared))
         self._story.plan = plan
         if plan.problems:
             said = few(plan.problems, "; ")
@@ -222,23 +219,23 @@ class Runbook:
             self._story.findings = (*(self._story.findings or ()), found)
         return display.plan(plan, self._parameters.mode)
 
-    def _planned(self, step: Step, wanted: Wanted) -> Change:
+    def _compared(self, step: Step, wanted: Wanted) -> tuple[Change, Desired | None]:
+        """The change by what was read; with it the object, where the server has still to be asked about it."""
         if isinstance(wanted, DesiredFile):
-            return change_of_file(step.id, wanted)
+            return change_of_file(step.id, wanted), None
         if isinstance(wanted, DesiredRestart):
-            return change_of_restart(step.id, wanted)
+            return change_of_restart(step.id, wanted), None
         live = self._situation.snapshot.of(wanted.ref)
         change = change_of(step.id, wanted, live, compare(wanted, live))
         if wanted.provided_by:
             note = f"already provided by {wanted.provided_by}"
-            return replace(change, operation=Operation.UNCHANGED, fields=(), notes=(note,))
+            return replace(change, operation=Operation.UNCHANGED, fields=(), notes=(note,)), None
         if live is None and (judged := self._unread(wanted, change)):
-            return judged
-        if live is not None:
+            return judged, None
+        if live is not None and wanted.shared_lists:
             change = list_take_overs(change, wanted, live, self._parameters.take_over)
-        if change.operation is Operation.UNCHANGED or self._parameters.mode == "verify" or self._blocked:
-            return change
-        return self._with_opinion(step, wanted, live, change)
+        settled = change.operation is Operation.UNCHANGED or self._parameters.mode == "verify" or self._blocked
+        return change, None if settled else wanted
 
     def _unread(self, wanted: Desired, change: Change) -> Change | None:
         """The change of an object that is not there, where that alone settles what is planned."""
@@ -262,8 +259,9 @@ class Runbook:
             return replace(change, problems=("there is no such object, and this section creates none",))
         return None
 
-    def _with_opinion(self, step: Step, wanted: Desired, live: Live | None, change: Change) -> Change:
+    def _with_opinion(self, change: Change, wanted: Desired) -> Change:
         """The change, corrected by what the server answers to a dry run."""
+        live = self._situation.snapshot.of(wanted.ref)
         for _ in range(_PLAN_ATTEMPTS):
             difference = compare(wanted, live)
             try:
@@ -278,7 +276,7 @@ class Runbook:
                 # somebody else wrote the object since it was read: look again
                 said, ref = error.said, wanted.ref
                 live = self._connection.get(ref.kind, ref.namespace, ref.name)
-                change = change_of(step.id, wanted, live, compare(wanted, live))
+                change = change_of(change.step, wanted, live, compare(wanted, live))
                 if live is not None:
                     change = list_take_overs(change, wanted, live, self._parameters.take_over)
             except ServerRefused as error:

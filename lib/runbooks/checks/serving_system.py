@@ -36,13 +36,17 @@ def _policies(situation: Situation[Any]) -> Mapping[str, list[Live]]:
 
 
 def _peers(situation: Situation[Any], namespace: str, app: str) -> list[Peer]:
-    """The running Pods of an application as a NetworkPolicy sees them, with the real labels of their namespace."""
+    """The running Pods of an application as a NetworkPolicy sees them, with the real labels of their namespace.
+
+    Pods with the same labels are one peer.
+    """
     live = situation.snapshot.get(NAMESPACE, "", namespace) or {"metadata": {}}
-    return [
-        Peer(namespace, live["metadata"].get("labels") or {}, pod["metadata"].get("labels") or {})
-        for pod in running(situation.snapshot.objects(POD, namespace))
-        if app_of(pod) == app
-    ]
+    peers: list[Peer] = []
+    for pod in running(situation.snapshot.objects(POD, namespace)):
+        peer = Peer(namespace, live["metadata"].get("labels") or {}, pod["metadata"].get("labels") or {})
+        if app_of(pod) == app and peer not in peers:
+            peers.append(peer)
+    return peers
 
 
 def _system_admitted(title: str, situation: Situation[IntegrateWithKourier], _: Connection) -> Checked:
