@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from rich.table import Table
 from runbooks import cli_records
 from runbooks import run as runs
 from runbooks.errors import ParameterError, RunbookError, UsageError
+from runbooks.handled_secrets import environment
 from runbooks.parameters import (
     Parameters,
     allowed_values,
@@ -37,6 +38,7 @@ from runbooks.parameters import (
 from runbooks.procedure import SECTIONS, path_of, section_of
 from runbooks.procedure.needed_rights import rights_to_read, rights_to_write
 from runbooks.procedure.section import Section
+from runbooks.record import hygiene
 from runbooks.record.archive import VARIABLE, Archive, default_folder
 from runbooks.record.keys import trust_folder, trusted
 from runbooks.recorder import Recorder, signing_key
@@ -391,7 +393,7 @@ def _run_one(
     console.print(f"[bold]{section.number} {escape(section.title)}[/] ({parameters.mode})")
     with Recorder(archive, section, parameters.mode, values) as recorder:
         console.print(f"  [dim]{'record':24}[/]{escape(recorder.run.id)}")
-        with _Progress(console) as progress:
+        with _Progress(console, recorder.shown) as progress:
             ran = runs.execute(section, values, recorder.folder, progress, recorder, recorder.kept)
     style = _STYLES.get(ran.exit_code, "red")
     console.print(f"  [{style}]{escape(ran.outcome)}[/]: {escape(ran.reason)} ({ran.seconds:.1f} s)\n")
@@ -401,8 +403,9 @@ def _run_one(
 class _Progress:
     """What a run does, a line for each cell; on a terminal the cell that runs is shown too, with its time."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, shown: Callable[[str], str]) -> None:
         self._console = console
+        self._shown: Callable[[str], str] = lambda line: escape(shown(line))
         self._status: Status | None = console.status("starting a kernel") if console.is_terminal else None
         self._cell, self._since = "", 0.0
 
@@ -422,9 +425,9 @@ class _Progress:
 
     def said(self, line: str) -> None:
         if self._status:
-            self._status.update(escape(f"{self._cell}: {line}"))
+            self._status.update(f"{self._cell}: {self._shown(line)}")
         else:
-            self._console.print(f"    {escape(line)}")
+            self._console.print(f"    {self._shown(line)}")
 
     def ended(self, cell: str, brief: Iterable[str]) -> None:
         first, *rest = [*brief] or [""]
@@ -433,10 +436,10 @@ class _Progress:
         seconds = time.monotonic() - self._since
         took = f"  [dim]{seconds:.1f} s[/]" if seconds >= 1 else ""
         style = "red" if first == "failed" else ""
-        text = f"[{style}]{escape(first)}[/]" if style else escape(first)
+        text = f"[{style}]{self._shown(first)}[/]" if style else self._shown(first)
         self._console.print(f"  [dim]{cell:24}[/]{text}{took}")
         for line in rest:
-            self._console.print(f"  {'':24}{escape(line)}")
+            self._console.print(f"  {'':24}{self._shown(line)}")
 
 
 def _show_outcomes(found: Sequence[Ran], console: Console) -> None:
@@ -505,7 +508,8 @@ def main() -> None:
 
 def _fail(lines: Sequence[str], code: int) -> None:
     console = Console(stderr=True, highlight=False, soft_wrap=True)
-    first, *rest = lines
+    known = environment(os.environ)  # whatever was typed into the wrong place
+    first, *rest = (hygiene.shown(line, known) for line in lines)
     console.print(f"[red]runbooks:[/] {escape(first)}")
     for line in rest:
         console.print(escape(line))

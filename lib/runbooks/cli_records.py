@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from runbooks import journal
+from runbooks import recovery
 from runbooks.errors import NotChecked, RecordError, RunbookError, SecretFound, UsageError
 from runbooks.keeper import MIME
 from runbooks.record import adoption, durable, export, hygiene, index, keys, log, page, statement, verification
@@ -524,6 +524,9 @@ def recover(names: Sequence[str], folder: Path | None, as_json: bool) -> None:
     r"""Close runs that vanished, with what they left behind; all of them where no ID is given.
 
     \b
+    A run that had announced changes is compared with its cluster, with the run's own parameters; nothing is changed.
+
+    \b
     Examples:
       runbooks records recover
       runbooks records recover 3f9a2c
@@ -535,36 +538,13 @@ def recover(names: Sequence[str], folder: Path | None, as_json: bool) -> None:
     for record in chosen:
         if record.state not in ("unfinished", "running"):
             raise UsageError(f"recovering {record.id}", f"it is {record.state}", "runbooks records pending lists those")
-    found = [_recover(archive, record) for record in chosen]
+    found = [recovery.close(archive, record) for record in chosen]
     if as_json:
         _print_json(found)
         return
     for one in found:
         click.echo(f"{one['id']}  recovered: {one['reason']}")
     click.echo(archive.head if found else "nothing to recover")
-
-
-def _recover(archive: Archive, record: Record) -> dict[str, Any]:
-    """Close one run with what the archive knows."""
-    left = {path.name: archives.read_file(path) for path in archive.left_behind(record.id)}
-    hits = {name: _secrets(name, content) for name, content in left.items()}
-    withheld = [name for name, found in hits.items() if found]
-    intent = "intent" in record.phases
-    reason = "it vanished after it announced changes, so what it changed has to be looked up" if intent else ""
-    reason = reason or "it vanished before it announced any change"
-    told: dict[str, Any] = {"outcome": "unknown", "reason": reason, "left_behind": sorted(left)}
-    written, under_way = journal.read(left.get(journal.NAME, b""))
-    if written or under_way:
-        counts = f"its journal names {len(written)} changes that it made, and {len(under_way)} that were under way"
-        told |= {"reason": f"it vanished; {counts}", "journal": {"written": written, "under_way": under_way}}
-    if withheld:
-        told["hygiene"] = {"hits": [hit.as_dict() for name in withheld for hit in hits[name]]}
-    archive.recover(record, told, withheld=withheld)
-    return {"id": record.id, "reason": told["reason"], "kept": sorted(set(left) - set(withheld)), "withheld": withheld}
-
-
-def _secrets(name: str, content: bytes) -> list[hygiene.Hit]:
-    return hygiene.scan_notebook(content) if name.endswith(".ipynb") else hygiene.scan(content, (), name)
 
 
 # --- keys ------------------------------------------------------------------------------------------------------------

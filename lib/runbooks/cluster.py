@@ -7,6 +7,7 @@ in one place (``_raise_for``).
 
 from __future__ import annotations
 
+import base64
 import functools
 import json
 import logging
@@ -29,8 +30,9 @@ from kubernetes.config.config_exception import ConfigException
 from kubernetes.stream.ws_client import portforward_call
 
 from runbooks import batch
+from runbooks.disclosure import Disclosure
 from runbooks.errors import Conflict, ConnectionFailed, Forbidden, NotServed, ServerRefused
-from runbooks.kinds import POD, Kind, ObjectRef
+from runbooks.kinds import POD, SECRET, Kind, ObjectRef
 from runbooks.manifests import Manifest
 from runbooks.plan import LIST_MANAGER, Desired, compare, list_patch
 from runbooks.rights import Right
@@ -96,7 +98,11 @@ def connect(kubeconfig: str, context: str) -> Connection:
     configuration.retries = urllib3.Retry(
         total=4, connect=1, read=1, status=3, backoff_factor=0.2, status_forcelist=(429, 503), allowed_methods=None
     )
-    return Connection(ApiClient(configuration), context)
+    disclosure = Disclosure.from_environment()
+    if header := configuration.api_key.get("BearerToken") or configuration.api_key.get("authorization"):
+        # whatever gave it out: the kubeconfig, a file, or a login program
+        disclosure.tell(f"token of the context {context}", header.rpartition(" ")[2].encode())
+    return Connection(ApiClient(configuration), context, disclosure)
 
 
 class _Overheard(logging.Handler):
@@ -132,10 +138,11 @@ class Connection:
     Args:
         api: the configured client.
         context: the kubeconfig context it was made from.
+        disclosure: told every value of a Secret before anybody here sees it.
     """
 
-    def __init__(self, api: ApiClient, context: str) -> None:
-        self._api = api
+    def __init__(self, api: ApiClient, context: str, disclosure: Disclosure) -> None:
+        self._api, self._disclosure = api, disclosure
         self.context = context
         self.server: str = api.configuration.host
         self.requests: Counter[str] = Counter()
@@ -249,7 +256,14 @@ class Connection:
             live, _ = self._request("GET", kind.path(namespace, name), f"reading {ref}")
         except NotServed:
             return None
+        self._disclose(kind, live)
         return live
+
+    def _disclose(self, kind: Kind, manifest: Mapping[str, Any]) -> None:
+        if kind == SECRET:
+            where = f"Secret {manifest['metadata'].get('namespace', '')}/{manifest['metadata']['name']}"
+            for key, value in (manifest.get("data") or {}).items():
+                self._disclosure.tell(f"{where} {key}", base64.b64decode(value))
 
     def objects(
         self, kind: Kind, namespace: str = "", *, name: str = "", label_selector: str = "", metadata_only: bool = False
@@ -276,6 +290,7 @@ class Connection:
         while True:
             answer = self._page(kind, namespace, attempted, query, metadata_only=metadata_only)
             for item in answer.get("items") or []:
+                self._disclose(kind, item)
                 yield {"apiVersion": kind.api_version, "kind": kind.name, **item}
             token = answer.get("metadata", {}).get("continue")
             if not token:
@@ -362,6 +377,7 @@ class Connection:
             ServerRefused: validation or admission said no.
         """
         metadata = manifest["metadata"]
+        self._disclose(kind, manifest)
         ref = ObjectRef(kind, metadata.get("namespace", ""), metadata["name"])
         query = {"fieldManager": field_manager, "fieldValidation": "Strict"}
         if force:

@@ -1,7 +1,6 @@
-"""The secrets that a run had in its hands, so that its record can be searched for them before it is kept.
+"""The secrets that a run can have in its hands before its kernel reads any, so that its record is searched for them.
 
-What a login program gives out, and what lies in Secrets of the cluster, is not known here; for those there is the
-search for what looks like a secret (``record.hygiene``).
+What a login program gives out, and what lies in Secrets of the cluster, the kernel tells (``disclosure``).
 """
 
 from __future__ import annotations
@@ -9,6 +8,7 @@ from __future__ import annotations
 import base64
 import binascii
 import os
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,22 @@ from typing import Any
 import yaml
 
 from runbooks.certificates import LEAF_KEY, ROOT_KEY
-from runbooks.parameters import Parameters
+from runbooks.errors import ParameterError
+from runbooks.parameters import Parameters, check
+from runbooks.procedure.section import Section
 from runbooks.record.hygiene import Value
 
+_SHORTEST = 12  # of a value in the environment; a shorter one may be any word
+_TELLING = re.compile(r"(?i)(^|_)(token|passw(or)?d|passphrase|secret|(secret|api|access)_?key|credentials?)$")
 _IN_CLUSTER = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
+
+
+def of_run(section: Section, parameters: Mapping[str, Any]) -> list[Value]:
+    """As for ``handled``, from parameters as they go into the notebook."""
+    try:
+        return handled(check(section.model, parameters))
+    except ParameterError:  # with which no run gets further than its first cell
+        return environment(os.environ)
 
 
 def handled(parameters: Parameters) -> list[Value]:
@@ -35,7 +47,16 @@ def handled(parameters: Parameters) -> list[Value]:
     if key_file := getattr(parameters, "key_file", ""):
         files.append(Path(key_file))
     found = [Value(str(path), content) for path in files if (content := _content(path))]
-    return [*found, *_credentials(parameters)]
+    return [*found, *_credentials(parameters), *environment(os.environ)]
+
+
+def environment(variables: Mapping[str, str]) -> list[Value]:
+    """The values of variables whose name says that they are secret; the kernel inherits them all."""
+    return [
+        Value(f"environment variable {name}", content.encode(errors="surrogateescape"))
+        for name, content in variables.items()
+        if _TELLING.search(name) and len(content) >= _SHORTEST and not Path(content).exists()
+    ]
 
 
 def _credentials(parameters: Parameters) -> Iterator[Value]:

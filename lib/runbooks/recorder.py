@@ -7,26 +7,27 @@ the executed notebook. What the record cannot hold durably does not happen.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from runbooks import journal
+from runbooks import disclosure, handled_secrets, journal
 from runbooks import run as runs
-from runbooks.errors import ParameterError, SecretFound
-from runbooks.handled_secrets import handled
+from runbooks.disclosure import Confidant
+from runbooks.errors import SecretFound
 from runbooks.keeper import Reason
-from runbooks.parameters import check
 from runbooks.procedure import section_of
 from runbooks.procedure.section import Section
 from runbooks.record import hygiene, keys
 from runbooks.record.archive import Archive, default_folder
-from runbooks.record.hygiene import Value
+from runbooks.record.hygiene import Hit, Value
 from runbooks.record.keys import PrivateKey
-from runbooks.verdicts import Outcome
+from runbooks.verdicts import Outcome, few
 
 _OUTCOME_COUNTS = (Reason.COMPLETED, Reason.EXCEPTION)  # the last cell raises where the outcome is not a good one
 
@@ -56,6 +57,7 @@ class Recorder:
         source: the notebook, where it is not the section's own.
 
     Raises:
+        SecretFound: a parameter holds a secret.
         RecordError: the run could not be announced durably, so nothing may be run.
     """
 
@@ -76,7 +78,12 @@ class Recorder:
             "parameters": dict(parameters),
             "source": _described(source),
         }
-        self._section, self._parameters = section, dict(parameters)
+        self._handled = partial(handled_secrets.of_run, section, parameters)
+        self._known = self._handled()
+        self._confidant: Confidant | None = None
+        if hits := self._search(self._facts, "(parameters)"):
+            remedy = "nothing was run; name a file that holds it instead, since parameters are kept in the record"
+            raise _secret_found("announcing the run", hits, remedy)
         self.run = archive.begin(self._facts)
         self._ended = False
 
@@ -85,6 +92,10 @@ class Recorder:
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
         """Close the record of a run that the engine never began, too."""
+        if self._confidant:
+            self._confidant.close()
+        for name in (journal.VARIABLE, disclosure.VARIABLE):
+            os.environ.pop(name, None)
         if not self._ended:
             reason = str(error) or type(error).__name__ if error else "the run did not begin"
             self.run.finish(None, {**self._facts, "outcome": str(Outcome.NOT_RUN), "reason": reason, "exit_code": 1})
@@ -106,37 +117,68 @@ class Recorder:
     # --- what the engine calls -----------------------------------------------------------------------------------
 
     def began(self) -> None:
-        """The start entry stands already; the kernel, which starts next, learns where its journal goes."""
+        """The start entry stands already; the kernel, which starts next, learns whom to tell what."""
+        self._confidant = Confidant()
         os.environ[journal.VARIABLE] = str(self.journal)
+        os.environ[disclosure.VARIABLE] = str(self._confidant.path)
 
     def planned(self, value: dict[str, Any]) -> None:
-        """Sign what is about to be changed."""
+        """Sign what is about to be changed.
+
+        Raises:
+            SecretFound: the plan holds a secret, so nothing was signed and nothing may be changed.
+            RecordError: it could not be written, so nothing may be changed.
+        """
+        if hits := self._search(value, "plan"):
+            raise _secret_found("signing the plan", hits, "nothing was changed")
         self.run.intend({**self._facts, "plan": value})
 
     def ended(self, notebook: Path, how: dict[str, Any]) -> None:
         """Sign how it ended, over the notebook's bytes.
 
         Raises:
-            SecretFound: the notebook holds a secret, and was kept out of the archive.
+            SecretFound: what would be kept holds a secret, and was kept out of the archive.
             RecordError: it could not be written; the notebook is where it was.
         """
-        facts = {**self._facts, **self._outcome(notebook, how), "ended_by": how["reason"], "cell": how["cell"]}
-        hits = hygiene.scan_notebook(notebook.read_bytes(), self._handled())
         self._ended = True
-        also = [self.journal] if self.journal.exists() else []
-        if not hits:
-            self.run.finish(notebook, facts, also)
+        facts = {**self._facts, **self._outcome(notebook, how), "ended_by": how["reason"], "cell": how["cell"]}
+        found = {path: self._hits_in(path) for path in (notebook, self.journal) if path.exists()}
+        told = self._search(facts, "(outcome)")
+        paths = [path if hits or path != notebook else self._kept_copy(path) for path, hits in found.items()]
+        if not (told or any(found.values())):
+            self.run.close("result", paths, facts)
             return
-        self.run.withhold(notebook, [hit.as_dict() for hit in hits], facts, also)
-        said = "; ".join(f"{hit.secret} in the cell {hit.cell}" for hit in hits[:3])
-        remedy = "the notebook lies in the archive's quarantine; change the secret, then find out how it came there"
-        raise SecretFound(f"archiving {notebook.name}", said, remedy)
+        if told:  # the words of a server, for example
+            facts = {**self._facts, "ended_by": how["reason"], "cell": how["cell"], "exit_code": 1}
+        hits = list(dict.fromkeys([hit for one in found.values() for hit in one] + told))
+        withheld = [path for path, one in found.items() if one]
+        self.run.withhold(paths, withheld, [hit.as_dict() for hit in hits], facts)
+        remedy = "what holds it lies in the archive's quarantine; change the secret, then find out how it came there"
+        raise _secret_found(f"archiving {notebook.name}", hits, remedy)
 
-    def _handled(self) -> list[Value]:
-        try:
-            return handled(check(self._section.model, self._parameters))
-        except ParameterError:  # with which no run gets as far as a secret
-            return []
+    def _kept_copy(self, notebook: Path) -> Path:
+        """What moves into the archive."""
+        return notebook
+
+    # --- secrets -------------------------------------------------------------------------------------------------
+
+    def shown(self, text: str) -> str:
+        """A text as a terminal may show it, whose output is kept in files, too."""
+        return hygiene.shown(text, self._values)
+
+    @property
+    def _values(self) -> list[Value]:
+        heard = self._confidant.heard() if self._confidant else []
+        return [*self._known, *(Value(name, content) for name, content in heard)]
+
+    def _search(self, value: Mapping[str, Any], named: str) -> list[Hit]:
+        return hygiene.scan(json.dumps(value, default=str).encode(), self._values, named)
+
+    def _hits_in(self, path: Path) -> list[Hit]:
+        content, values = path.read_bytes(), list(dict.fromkeys([*self._values, *self._handled()]))
+        if path.suffix == ".ipynb":
+            return hygiene.scan_notebook(content, values)
+        return hygiene.scan(content, values, f"({path.name})")
 
     def _outcome(self, notebook: Path, how: Mapping[str, Any]) -> dict[str, Any]:
         found = runs.read_outcome(notebook)
@@ -152,14 +194,22 @@ def _described(source: Path) -> dict[str, str]:
     return {"name": source.name, "sha256": hashlib.sha256(source.read_bytes()).hexdigest()}
 
 
-class CopyRecorder(Recorder):
-    """The record of a run that plain papermill started: the notebook stays where its caller wants it."""
+def _secret_found(attempted: str, hits: Sequence[Hit], remedy: str) -> SecretFound:
+    said = few(dict.fromkeys(f"{hit.secret} in {_place(hit.cell)}" for hit in hits), "; ")
+    return SecretFound(attempted, said, remedy)
 
-    def ended(self, notebook: Path, how: dict[str, Any]) -> None:
-        """As for ``Recorder``, over a copy of the notebook."""
+
+def _place(cell: str) -> str:
+    return f"the {cell[1:-1]}" if cell.startswith("(") else f"the cell {cell}"
+
+
+class CopyRecorder(Recorder):
+    """The record of a run that plain papermill started: a notebook without secrets stays where its caller wants it."""
+
+    def _kept_copy(self, notebook: Path) -> Path:
         copy = self.folder / notebook.name
         shutil.copyfile(notebook, copy)
-        super().ended(copy, how)
+        return copy
 
 
 def of_papermill(described: Mapping[str, Any]) -> CopyRecorder | None:

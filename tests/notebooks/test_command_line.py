@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +27,19 @@ BIN = Path(sys.executable).parent
 ENVIRONMENT = ROOT / "parameters" / "sandbox"
 
 
-def command(sandbox: Sandbox, *arguments: object, timeout: float = 90) -> subprocess.CompletedProcess[str]:
+def command(
+    sandbox: Sandbox,
+    *arguments: object,
+    timeout: float = 90,
+    environment: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+) -> subprocess.CompletedProcess[str]:
     """Run one of the installed commands as a user in another folder would."""
     program, *rest = map(str, arguments)
     return subprocess.run(
         [BIN / program, *rest],
-        env=sandbox.environment,
-        cwd=sandbox.state.folder,
+        env=environment or sandbox.environment,
+        cwd=cwd or sandbox.state.folder,
         capture_output=True,
         text=True,
         timeout=timeout,
@@ -308,6 +314,7 @@ def test_a_run_that_is_killed_is_found_and_its_journal_tells_what_it_had_changed
     recovered = command(sandbox, "runbooks", "records", "recover", "--records", folder)
     assert 0 == recovered.returncode, recovered.stderr
     assert "its journal names 1 changes that it made, and 0 that were under way" in recovered.stdout
+    assert "now 1 of 6 objects are as it wanted them" in recovered.stdout
     assert 0 == command(sandbox, "runbooks", "records", "pending", "--records", folder).returncode
     shown = command(sandbox, "runbooks", "records", "show", vanished["id"], "--json", "--records", folder).stdout
     assert "ServiceMeshMemberRoll istio-system/default" in shown

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from runbooks.handled_secrets import handled
+from runbooks.handled_secrets import environment, handled
 from runbooks.parameters import CreateIngressCertificates
 
 
@@ -59,3 +59,24 @@ def test_what_is_no_base64_is_looked_for_as_it_stands(tmp_path: Path) -> None:
 def test_a_key_that_is_there_twice_hides_no_credential(tmp_path: Path) -> None:
     (tmp_path / "config").write_text("kind: Config\nkind: Config\nusers: [{name: a, user: {token: one}}]\n")
     assert [b"one"] == [value.content for value in handled(given(tmp_path))]
+
+
+@pytest.mark.parametrize("name", ["DEPLOY_TOKEN", "token", "db_password", "AWS_SECRET_ACCESS_KEY", "X_APIKEY"])
+def test_a_variable_whose_name_tells_is_secret(name: str) -> None:
+    assert [(f"environment variable {name}", b"correct-horse")] == [
+        (value.name, value.content) for value in environment({name: "correct-horse"})
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("RUNBOOKS_KEY", "correct-horse"),  # the path of a file
+        ("TOKEN_FILE", "correct-horse"),
+        ("SECRET_BACKEND", "correct-horse"),
+        ("DEPLOY_TOKEN", "short"),  # it may be any word
+        ("SIGNING_SECRET", __file__),
+    ],
+)
+def test_other_variables_are_not(name: str, content: str) -> None:
+    assert [] == environment({name: content})

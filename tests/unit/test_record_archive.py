@@ -115,7 +115,8 @@ def test_what_a_secret_was_found_in_goes_into_quarantine(archive: Archive) -> No
     run = archive.begin(FACTS)
     path = run.workspace / "a.ipynb"
     path.write_bytes(b"hunter2")
-    run.withhold(path, [{"cell": "plan", "secret": "istio-system/wildcard-certs tls.key", "form": "base64"}], {})
+    hit = {"cell": "plan", "secret": "istio-system/wildcard-certs tls.key", "form": "base64"}
+    run.withhold([path], [path], [hit], {})
     facts = archive.record(run.id).facts()
     assert "failed: secret found" == facts["outcome"]["outcome"]
     assert "plan" == facts["hygiene"]["hits"][0]["cell"]

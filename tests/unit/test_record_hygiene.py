@@ -187,3 +187,16 @@ def test_short_values_and_what_is_public_are_no_secrets(leaf: Pair) -> None:
 def test_the_project_s_own_notebooks_hold_none() -> None:
     for path in (Path(__file__).parents[2] / "notebooks").glob("*.ipynb"):
         assert [] == hygiene.scan_notebook(path.read_bytes()), path
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("nothing in it", "nothing in it"),
+        ("it was correct-horse before", "it was ‹the token› before"),
+        ("in base64: Y29ycmVjdC1ob3JzZQ==", "‹not shown: it holds the token›"),
+        ("-----BEGIN PRIVATE KEY-----", "‹not shown: it holds a private key›"),
+    ],
+)
+def test_a_text_is_shown_without_secrets(text: str, shown: str) -> None:
+    assert shown == hygiene.shown(text, [Value("the token", b"correct-horse\n")])

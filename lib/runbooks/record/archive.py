@@ -532,24 +532,24 @@ class Run:
 
     def withhold(
         self,
-        notebook: Path,
+        paths: Sequence[Path],
+        withheld: Iterable[Path],
         hits: Sequence[Mapping[str, str]],
         facts: Mapping[str, Any],
-        also: Iterable[Path] = (),
     ) -> Entry:
-        """Sign how it ended without the notebook, which holds a secret and goes into quarantine.
+        """Sign how it ended without the files that hold a secret, which go into quarantine.
 
         Args:
-            notebook: the executed notebook.
+            paths: the executed notebook, and further files.
+            withheld: those of them that hold a secret.
             hits: where the secret was found: ``cell``, ``secret`` (its name) and ``form``, never its value.
             facts: as for ``finish``.
-            also: further files, in which nothing was found.
 
         Raises:
             RecordError: it could not be written.
         """
         told = {**facts, "outcome": "failed: secret found", "hygiene": {"hits": [dict(hit) for hit in hits]}}
-        return self.close("result", [notebook, *also], told, frozenset([notebook.name]))
+        return self.close("result", paths, told, frozenset(path.name for path in withheld))
 
     def close(
         self, phase: str, paths: Sequence[Path], facts: Mapping[str, Any], withheld: frozenset[str] = frozenset()

@@ -71,6 +71,18 @@ def scan(content: bytes, values: Iterable[Value] = (), named: str = "(file)") ->
     return list(dict.fromkeys(Hit(named, *hit) for hit in _hits(content, _needles(values))))
 
 
+def shown(text: str, values: Iterable[Value] = ()) -> str:
+    """A text as it may be shown: values by their names; nothing of it where it still holds a secret in any dress."""
+    values = list(values)
+    for value in values:
+        raw = value.content.decode(errors="replace").strip()
+        if len(raw) >= _SHORTEST:
+            text = text.replace(raw, f"‹{value.name}›")
+    hits = scan(text.encode(errors="replace"), values)
+    names = ", ".join(dict.fromkeys(hit.secret for hit in hits))
+    return f"‹not shown: it holds {names}›" if hits else text
+
+
 # --- what a notebook consists of --------------------------------------------------------------------------------------
 
 

@@ -413,13 +413,16 @@ def _objects(subject: Subject) -> list[dict[str, Any]]:
     journal = _map(subject.facts.get("journal"))
     seen = {_key_of(one): one for one in [*_maps(journal.get("written")), *_written(subject.notebook)]}
     under_way = set(map(_key_of, _maps(journal.get("under_way"))))
+    now = {_key_of(one): _plain(one.get("now")) for one in _maps(_map(subject.facts.get("looked")).get("objects"))}
     found = []
     for one in _maps(subject.facts.get("objects")):
         late = seen.get(_key_of(one))
         if late is not None and not one.get("written"):
             one = {**one, "written": True, **{name: late[name] for name in ("at", "audit_id") if late.get(name)}}
         cut = not one.get("written") and _key_of(one) in under_way
-        found.append({**one, "became": "under way when it vanished" if cut else _became(subject, one)})
+        became = "under way when it vanished" if cut else _became(subject, one)
+        looked = f"; {now[_key_of(one)]} when it was looked at" if _key_of(one) in now else ""
+        found.append({**one, "became": became + looked})
     return found
 
 

@@ -1,0 +1,102 @@
+"""What a kernel reads of secrets, told to the process that will search the record for them.
+
+The values go over a socket in a private folder and are written nowhere. A value is with the runner before the kernel
+has it in its hands, so a kernel that is killed in the middle of anything has told what it knew.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import socket
+import socketserver
+import tempfile
+import threading
+from pathlib import Path
+
+from runbooks.errors import NotRecorded
+
+VARIABLE = "RUNBOOKS_DISCLOSURE"
+_ANSWER_S = 10.0
+_RECEIVED = b"+"
+
+
+class Confidant:
+    """The runner's end: it hears the names and values of the secrets that its kernel reads."""
+
+    def __init__(self) -> None:
+        # apart from the archive: the path of a socket has 107 bytes at most
+        self._folder = tempfile.TemporaryDirectory(prefix="runbooks-")
+        self.path = Path(self._folder.name) / "secrets"
+        self._heard: dict[tuple[str, bytes], None] = {}
+        heard = self._heard
+
+        class Hearing(socketserver.StreamRequestHandler):
+            def handle(self) -> None:
+                found = json.loads(self.rfile.readline())
+                heard[found["name"], base64.b64decode(found["content"])] = None
+                self.wfile.write(_RECEIVED)
+
+        self._server = socketserver.UnixStreamServer(str(self.path), Hearing)
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+        self._thread.start()
+
+    def heard(self) -> list[tuple[str, bytes]]:
+        """Names and values, in the order in which they were read."""
+        return list(self._heard)
+
+    def close(self) -> None:
+        """Hear nothing any more."""
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+        self._folder.cleanup()
+
+
+class Disclosure:
+    """The kernel's end, or nothing where no runner asked for it.
+
+    Args:
+        path: the socket, or None.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._told: set[tuple[str, bytes]] = set()
+
+    @classmethod
+    def from_environment(cls) -> Disclosure:
+        """The one that the runner asks for in ``RUNBOOKS_DISCLOSURE``."""
+        path = os.environ.get(VARIABLE)
+        return cls(Path(path) if path else None)
+
+    def tell(self, name: str, content: bytes) -> None:
+        """Tell one value, once; it is known when this returns.
+
+        Args:
+            name: what the value is called where it is found, for example ``Secret istio-system/certs tls.key``.
+            content: the value's bytes.
+
+        Raises:
+            NotRecorded: nobody hears it, so a record could not be kept free of it.
+        """
+        if self._path is None or (name, content) in self._told:
+            return
+        told = json.dumps({"name": name, "content": base64.b64encode(content).decode()}).encode() + b"\n"
+        try:
+            with socket.socket(socket.AF_UNIX) as line:
+                line.settimeout(_ANSWER_S)
+                line.connect(str(self._path))
+                line.sendall(told)
+                answer = line.recv(1)
+        except OSError as error:
+            raise _unheard(name, error.strerror or str(error)) from error
+        if answer != _RECEIVED:
+            raise _unheard(name, "the runner did not take it")
+        self._told.add((name, content))
+
+
+def _unheard(name: str, said: str) -> NotRecorded:
+    remedy = "start the run anew; without its runner no record of it can be kept free of secrets"
+    return NotRecorded(f"naming {name} to the runner", said, remedy)
