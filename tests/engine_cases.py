@@ -6,6 +6,7 @@ import contextlib
 import functools
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -17,6 +18,11 @@ from typing import Any
 
 import nbformat
 import psutil
+
+from runbooks import recovery
+from runbooks.record import keys, verification
+from runbooks.record.archive import Archive, unfinished
+from runbooks.record.verification import Verdict
 
 # The command papermill, with the import blocked that takes it 0.7 s: the tests have 2 cores.
 PAPERMILL = (
@@ -97,11 +103,17 @@ def as_in_a_terminal() -> None:
             signal.signal(number, signal.SIG_DFL)
 
 
-def start(engine: str, source: Path, target: Path, *arguments: str) -> subprocess.Popen[str]:
+def start(engine: str, source: Path, target: Path, *arguments: str, **environment: str) -> subprocess.Popen[str]:
     """Papermill, as its own process."""
     command = [*PAPERMILL, "--engine", engine, "--no-progress-bar", *arguments, str(source), str(target)]
     return subprocess.Popen(
-        command, cwd=source.parent, text=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        command,
+        cwd=source.parent,
+        env={**os.environ, **environment},
+        text=True,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
     )
 
 
@@ -128,6 +140,7 @@ class Killed:
     states: tuple[str, ...] | None
     finished: bool
     orphans: int
+    announced: str  # the id of its record, where one was printed
 
     @property
     def possible(self) -> bool:
@@ -138,19 +151,35 @@ class Killed:
 
 
 def killed(engine: str, folder: Path, instants: Iterable[float]) -> Iterator[Killed]:
-    """Kill runners at these many seconds after they began to write."""
-    source = notebook(folder / f"{engine}.ipynb", *["import time; time.sleep(0.02); print('x' * 20_000)"] * 40)
+    """Kill runners at these many seconds after they began to write; ours keeps records in ``folder/records``."""
+    sources = ["import time; time.sleep(0.02); print('x' * 20_000)"] * 40
+    source = notebook(folder / f"{engine}.ipynb", *sources, runbook="6.4.3")
+    recording = {"RUNBOOKS_RECORDS": str(folder / "records"), "RUNBOOKS_KEY": str(folder / "signing.key")}
     for number, instant in enumerate(instants):
         target = folder / f"{engine}-{number}.ipynb"
-        process = start(engine, source, target)
+        process = start(engine, source, target, **recording)
         eventually(target.exists)
         time.sleep(instant)
         kernels = psutil.Process(process.pid).children(recursive=True)
         process.kill()
-        process.communicate()
+        _, stderr = process.communicate()
         states, how, _ = read(target)
         _, alive = psutil.wait_procs(kernels, timeout=3)
-        yield Killed(states, bool(how) or set(states or ()) == {"completed"}, len(alive))
+        printed = re.search(r"Record: +(\S+)", stderr)
+        finished = bool(how) or set(states or ()) == {"completed"}
+        yield Killed(states, finished, len(alive), printed[1] if printed else "")
+
+
+def recorded(folder: Path, announced: Iterable[str]) -> bool:
+    """Whether the archive has one good record of each announced run, closed by now, and no other."""
+    key = keys.load(folder / "signing.key")
+    archive = Archive.open(folder / "records", signer=key)
+    for record in unfinished(archive.records()):
+        recovery.close(archive, record)
+    one_each = sorted(record.id for record in archive.records()) == sorted(announced)
+    verdicts = {judged.verdict for judged in verification.verify(archive, [key.public]).records}
+    # a recovered run stays incomplete: how it ended is not known
+    return one_each and verdicts <= {Verdict.VERIFIED, Verdict.INCOMPLETE}
 
 
 @contextlib.contextmanager

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import concurrent.futures
+import io
+import json
+import os
 import random
 import statistics
 import subprocess
@@ -12,10 +15,18 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from rich.console import Console
+
+from runbooks.record import keys
+from runbooks.record.archive import Archive
+from runbooks_sandbox import lifecycle
+from runbooks_sandbox.lifecycle import Played
+from runbooks_sandbox.state import State
 from tests import engine_cases as cases
 from tests.engine_cases import CASES, OURS, STOCK, Case, Seen
 
-PAGE = Path(__file__).parents[1] / "docs" / "engine.md"
+ROOT = Path(__file__).parents[1]
+PAGE = ROOT / "docs" / "engine.md"
 ROUNDS = 7
 KILLS = 100
 RUNBOOKS_RUN = (  # what `runbooks run` does around the notebook
@@ -111,14 +122,60 @@ def kills(folder: Path) -> str:
     """What runners leave behind that are killed."""
     instants = random.Random(1)
     moments = [instants.uniform(0, 2) for _ in range(KILLS)]
+    keys.create(folder / "signing.key")
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         playing = [pool.submit(lambda e=engine: list(cases.killed(e, folder, moments))) for engine in (STOCK, OURS)]
+    stock, ours = (one.result() for one in playing)
     said = []
-    for found in (one.result() for one in playing):
+    for found in (stock, ours):
         unreadable, orphans = sum(one.states is None for one in found), sum(one.orphans for one in found)
         text = f"{unreadable} unreadable, {orphans} kernels left"
         said.append(f"**{text}**" if unreadable or orphans else text)
-    return f"| runner: SIGKILL at {KILLS} instants | {said[0]} | {said[1]} |\n"
+    announced = [one.announced for one in ours if one.announced]
+    good = cases.recorded(folder, announced)
+    record = (
+        f"{len(announced)} record ids printed, {'one good record of each' if good else '**not one record of each**'}"
+    )
+    return f"| runner: SIGKILL at {KILLS} instants | {said[0]} | {said[1]}; {record} |\n"
+
+
+def server_gone(folder: Path) -> str:
+    """What is said where the API server goes away while 6.4.3 waits for what it wrote."""
+    said = []
+    for engine in (STOCK, OURS):
+        state = State(f"gone-{engine}", folder / "serverless-mesh-runbooks" / "sandbox")
+        lifecycle.start(state, Played(), Console(file=io.StringIO()))
+        try:
+            said.append(_without_server(folder, engine, state))
+        finally:
+            lifecycle.stop(state)
+    return f"| API server gone in the middle of a step (6.4.3) | {said[0]} | {said[1]} |\n"
+
+
+def _without_server(folder: Path, engine: str, state: State) -> str:
+    environment = {"XDG_STATE_HOME": str(folder), "RUNBOOKS_SANDBOX": state.name}
+    environment |= {"RUNBOOKS_RECORDS": str(folder / "gone"), "RUNBOOKS_KEY": str(folder / "signing.key")}
+    given = ROOT / "parameters" / "sandbox"
+    command = [Path(sys.executable).parent / "runbooks", "run", "6.4.2", "--mode", "apply", "--parameters", given]
+    subprocess.run(command, env={**os.environ, **environment}, capture_output=True, check=True, timeout=120)
+    state.keep_faults({"stuck-operators": ""})  # so that the step has a middle
+    stem = "6.4.3-integrate-service-mesh"
+    target = folder / f"gone-{engine}.ipynb"
+    arguments = ["-f", str(given / "cluster.yaml"), "-f", str(given / f"{stem}.yaml"), "-p", "mode", "apply"]
+    process = cases.start(
+        engine, ROOT / "notebooks" / f"{stem}.ipynb", target, *arguments, "-p", "timeout_s", "20", **environment
+    )
+    cases.eventually(lambda: target.exists() and b"is not configured" in target.read_bytes(), 60)
+    lifecycle.stop(state)
+    process.communicate(timeout=120)
+    cells = json.loads(target.read_bytes())["cells"]
+    states = {cell.get("id"): cell["metadata"].get("papermill", {}).get("status") for cell in cells}
+    text = f"exit {process.returncode}; the cell *verdict* {states.get('verdict', 'is not there')}"
+    if engine == STOCK:
+        return text
+    archive = Archive.open(folder / "gone")
+    (record,) = (one for one in archive.records() if "6.4.3" in one.id)
+    return f"{text}; one record: {record.facts()['outcome']['outcome']}, {record.facts()['outcome']['reason']}"
 
 
 def seconds(folder: Path) -> Mapping[str, float]:
@@ -146,7 +203,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         found = seconds(folder)
-        page = HEAD + table(folder) + disks(folder) + kills(folder) + FOOT.format(rounds=ROUNDS)
+        page = HEAD + table(folder) + disks(folder) + kills(folder) + server_gone(folder) + FOOT.format(rounds=ROUNDS)
     stock = found["`papermill`"]
     page += "".join(f"| {name} | {took:.2f} | {took / stock:.2f} |\n" for name, took in found.items())
     PAGE.write_text(page)

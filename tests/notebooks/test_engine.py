@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -172,22 +172,26 @@ class TestTarget:
         process.communicate(timeout=10)
 
 
-def test_a_killed_runner_leaves_a_readable_notebook_and_no_kernel(tmp_path: Path) -> None:
-    instants = [random.uniform(0, 1.2) for _ in range(5)]
-    for number, found in enumerate(cases.killed(OURS, tmp_path, instants)):
-        assert found.states is not None, (instants[number], "the notebook cannot be read")
-        assert found.possible, (instants[number], found.states)
-        assert not found.orphans, instants[number]
+def survives(folder: Path, instants: Sequence[float]) -> None:
+    keys.create(folder / "signing.key")
+    announced = []
+    for instant, found in zip(instants, cases.killed(OURS, folder, instants), strict=True):
+        assert found.states is not None, (instant, "the notebook cannot be read")
+        assert found.possible, (instant, found.states)
+        assert not found.orphans, instant
+        announced.append(found.announced)
+    assert all(announced)
+    assert cases.recorded(folder, announced)
+
+
+def test_a_killed_runner_leaves_a_readable_notebook_one_record_and_no_kernel(tmp_path: Path) -> None:
+    survives(tmp_path, [random.uniform(0, 1.2) for _ in range(5)])
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(900)
 def test_a_runner_killed_at_a_hundred_instants(tmp_path: Path) -> None:
-    instants = random.Random(0)
-    for found in cases.killed(OURS, tmp_path, [instants.uniform(0, 2) for _ in range(100)]):
-        assert found.states is not None
-        assert found.possible
-        assert not found.orphans
+    survives(tmp_path, [random.uniform(0, 2) for _ in range(100)])
 
 
 def test_writing_takes_a_tenth_of_the_time_at_most(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -146,7 +146,7 @@ REFUSES = {
 
 
 def test_the_words_of_a_server(place: Place) -> None:
-    """The message of an admission policy quotes the old value, in base64; it comes with the plan and with the outcome."""
+    """The message of an admission policy quotes the old value, in base64; plan and outcome hold it."""
     path = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolic"
     place.sandbox.api.request("POST", f"{path}ies", REFUSES)
     binding = {**REFUSES, "kind": "ValidatingAdmissionPolicyBinding"}
