@@ -92,16 +92,19 @@ def _available(world: World, replica_set: Object | None) -> bool:
 
 
 def _deployment_status(world: World, deployment: Object, current: str) -> Object:
-    replica_set = world.get(REPLICA_SETS, deployment["metadata"]["namespace"], current)
-    pods = _pods_of(world, replica_set) if replica_set else []
-    ready, wanted = sum(map(_ready, pods)), deployment["spec"].get("replicas", 1)
+    """As a rolling update reports it: the Pods of the template before count as available until they go."""
+    namespace = deployment["metadata"]["namespace"]
+    owned = [live for live in world.objects(REPLICA_SETS, namespace) if _owned_by(live, deployment)]
+    pods = {live["metadata"]["name"]: _pods_of(world, live) for live in owned}
+    every = [pod for found in pods.values() for pod in found]
+    ready, wanted = sum(map(_ready, every)), deployment["spec"].get("replicas", 1)
     done = ready >= wanted
     reason = "MinimumReplicasAvailable" if done else "MinimumReplicasUnavailable"
     text = f"Deployment {'has' if done else 'does not have'} minimum availability."
     return {
         "observedGeneration": deployment["metadata"]["generation"],
-        "replicas": len(pods),
-        "updatedReplicas": len(pods),
+        "replicas": len(every),
+        "updatedReplicas": len(pods.get(current, [])),
         "readyReplicas": ready,
         "availableReplicas": ready,
         "conditions": [{**condition(deployment, "Available", done, reason, text)}],
