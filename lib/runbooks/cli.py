@@ -259,6 +259,9 @@ def render(names: Sequence[str], folder: Path, given: Sequence[tuple[str, str]])
     help="Where the executed notebooks go, one folder a run; $RUNBOOKS_RECORDS.  [default: your data directory]",
 )
 @click.option("-p", "given", nargs=2, multiple=True, metavar="NAME VALUE", help="Set one parameter; may be repeated.")
+@click.option("--approve", multiple=True, metavar="DIGEST", help="Apply only the plan of this digest; one a runbook.")
+@click.option("--approved-by", metavar="NAME", help="Who approved it.")
+@click.option("--approve-until", metavar="TIME", help="Until when, for example 2026-12-01T06:00:00+09:00.")
 @click.option("--json", "as_json", is_flag=True, help="The outcomes as JSON on standard output, progress on the other.")
 def run(
     names: Sequence[str],
@@ -266,6 +269,9 @@ def run(
     mode: str | None,
     records: Path | None,
     given: Sequence[tuple[str, str]],
+    approve: Sequence[str],
+    approved_by: str | None,
+    approve_until: str | None,
     as_json: bool,
 ) -> None:
     """Run one runbook, several, or all of a cluster's path, in the documented order.
@@ -275,9 +281,13 @@ def run(
       runbooks run all --parameters parameters/sandbox --mode apply
       runbooks run 6.4.3 --parameters parameters/prod-a --mode verify --json
       runbooks run 6.4.3 --parameters parameters/prod-a -p members shop,billing
+      runbooks run 6.4.3 --parameters parameters/prod-a --mode apply \\
+        --approve plan-sha256:… --approved-by Sato
     """
     sections = _sections(names, _ingress(folder, given))
-    calls = [(section, _values(section, folder, given, mode)) for section in sections]
+    approval = {"approve": list(approve), "approved_by": approved_by, "approve_until": approve_until}
+    approval = {name: value for name, value in approval.items() if value}
+    calls = [(section, _values(section, folder, given, mode) | approval) for section in sections]
     _refuse_unknown(sections, given)
     checked = [_checked(section, values, folder) for section, values in calls]
     console = _Screen(stderr=as_json, highlight=False, soft_wrap=True)
@@ -452,6 +462,9 @@ def _show_outcomes(found: Sequence[Ran], console: Console) -> None:
         proven = [check["title"] for check in ran.facts.get("checks", ()) if check["proof"] == Proof.PROVEN]
         for title in proven:
             console.print(f"       [dim]{'':{width}}[/][green]✓[/] {escape(title)}")
+        if ran.outcome == Outcome.CHANGES_PENDING:
+            digest = ran.facts["plan"]["digest"]
+            console.print(f"       [dim]to apply just this: --mode apply --approve {digest} --approved-by NAME[/]")
 
 
 def _short(path: Path | None) -> str:

@@ -209,6 +209,7 @@ def change_dict(change: Change) -> dict[str, Any]:
     return {
         "step": change.step,
         "target": change.target,
+        "identity": list(change.identity),
         "operation": str(change.operation),
         "fields": [
             {
@@ -271,8 +272,8 @@ def plan_dict(plan: Plan) -> dict[str, Any]:
     return {"digest": plan.digest, "changes": [change_dict(change) for change in plan.changes]}
 
 
-def plan(plan: Plan, mode: str) -> View:
-    """Everything that will change, field by field, with one digest."""
+def plan(plan: Plan, mode: str, approval: Finding | None = None) -> View:
+    """Everything that will change, field by field, with one digest, and whether that is approved."""
     counts = {operation: sum(change.operation is operation for change in plan.changes) for operation in Operation}
     words = {
         Operation.CREATE: "to create",
@@ -302,13 +303,22 @@ def plan(plan: Plan, mode: str) -> View:
         "verify": "Nothing is changed in this mode; every difference is drift.",
         "apply": "The cells below make these changes, and no others.",
     }
-    foot = f"{count}. {notes[mode]}"
+    foot = f"{count}. {_approval(approval) or notes[mode]}"
     text = "\n".join([*blocks, foot, plan.digest])
     page = f"{_table_html(('', 'step', 'object'), html)}<p>{escape(foot)}<br><code>{plan.digest}</code></p>"
     amiss = [f"✗ {problem}" for problem in plan.problems] + [f"! {refusal}" for refusal in plan.refused]
+    amiss += [_approval(approval)] if approval else []
     if len(amiss) > _BRIEF:
         amiss = [*amiss[:_BRIEF], f"… and {len(amiss) - _BRIEF:,} more"]
     return View("plan", plan_dict(plan), text, page, (f"{count}, {plan.digest[:24]}…", *amiss))
+
+
+def _approval(found: Finding | None) -> str:
+    if found is None:
+        return ""
+    if found.verdict is Verdict.MET:
+        return f"Approved {found.said}."
+    return f"Not approved: {found.said}. Nothing is changed; {found.remedy}."
 
 
 def applied(step: Step, written: Sequence[Mapping[str, Any]]) -> View:

@@ -7,6 +7,7 @@ is coerced, because YAML reads ``1.30`` as a number and ``no`` as false, and a w
 
 from __future__ import annotations
 
+import datetime as dt
 import difflib
 import os
 import re
@@ -86,6 +87,17 @@ def _port(text: str) -> str:
     return text
 
 
+def _moment(text: str) -> str:
+    if text:
+        try:
+            zone = dt.datetime.fromisoformat(text).tzinfo
+        except ValueError as error:
+            raise ValueError("is no moment; write 2026-12-01T06:00:00+09:00") from error
+        if zone is None:
+            raise ValueError(f"has no zone; write {text}Z for UTC, or {text}+09:00")
+    return text
+
+
 def _unique(names: list[str]) -> list[str]:
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
@@ -100,6 +112,8 @@ Name = Annotated[Text, StringConstraints(pattern=rf"^{_LABEL}$")]
 DottedName = Annotated[Text, StringConstraints(pattern=rf"^{_LABEL}(\.{_LABEL})*$", max_length=253)]
 Domain = Annotated[Text, StringConstraints(pattern=rf"^({_LABEL}(\.{_LABEL})+)?$", max_length=251)]
 Version = Annotated[Text, StringConstraints(pattern=rf"^({_VERSION})?$")]
+Moment = Annotated[Text, AfterValidator(_moment)]
+Digest = Annotated[Text, StringConstraints(pattern=r"^plan-sha256:[0-9a-f]{64}$")]
 Names = Annotated[list[Name], AfterValidator(_unique)]
 
 
@@ -192,6 +206,16 @@ class Parameters(BaseModel):
     reason: FreeText = Field("", description="why this is done, in your own words; kept in the record")
     require_change_ticket: bool = Field(False, description="true: apply wants a change_ticket")
     require_reason: bool = Field(False, description="true: apply wants a reason")
+    require_approval: bool = Field(False, description="true: apply changes only what approve names")
+    approve: list[Digest] = Field(
+        [],
+        description="digests of the plans that are approved; apply then changes nothing else",
+        examples=[["plan-sha256:" + 64 * "0"]],
+    )
+    approved_by: Text = Field("", description="who approved them", examples=["Sato"])
+    approve_until: Moment = Field(
+        "", description="until when the approval holds, with a zone", examples=["2026-12-01T06:00:00+09:00"]
+    )
     preceded_by: list[Text] = Field(
         [], description="sections that the same call runs before this one; runbooks run sets it", examples=[["6.4.2"]]
     )
@@ -407,6 +431,8 @@ def _missing(parameters: Parameters) -> list[str]:
         for name in ("change_ticket", "reason"):
             if getattr(parameters, f"require_{name}") and not getattr(parameters, name).strip():
                 found.append(f"{name}: missing; this environment wants one before anything is applied")
+    if parameters.approve and not parameters.approved_by.strip():
+        found.append("approved_by: missing; whoever approved the plan is named in the record")
     if type(parameters) is IntegrateServiceMesh and parameters.service_namespace not in parameters.members:
         found.append(f"service_namespace: {parameters.service_namespace!r} is not one of the members")
     if isinstance(parameters, IntegrateWithKourier):

@@ -168,7 +168,7 @@ class Change:
         """One digest for each field: identity, field, old and new value."""
         if self.operation is Operation.UNCHANGED:
             return []
-        return [_sha256([*self.identity, change.path, change.old, change.new]) for change in self.fields]
+        return [digest_of_field(self.identity, change.path, change.old, change.new) for change in self.fields]
 
 
 @dataclass(frozen=True)
@@ -204,11 +204,21 @@ class Plan:
     @property
     def digest(self) -> str:
         """One digest over the sorted digests of all field changes."""
-        return DIGEST_PREFIX + _sha256(sorted(self.digests()))
+        return digest_over(self.digests())
 
     def of_step(self, step: str) -> tuple[Change, ...]:
         """The changes of one step."""
         return tuple(change for change in self.changes if change.step == step)
+
+
+def digest_of_field(identity: Iterable[str], path: str, old: Any, new: Any) -> str:
+    """The digest of one field's change."""
+    return _sha256([*identity, path, old, new])
+
+
+def digest_over(digests: Iterable[str]) -> str:
+    """The digest of a plan, over those of its field changes."""
+    return DIGEST_PREFIX + _sha256(sorted(set(digests)))
 
 
 def _sha256(value: Any) -> str:

@@ -10,25 +10,26 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from runbooks import disclosure, handled_secrets, journal
+from runbooks import approval, disclosure, handled_secrets, journal
 from runbooks import run as runs
 from runbooks.disclosure import Confidant
-from runbooks.errors import SecretFound
+from runbooks.errors import RecordError, SecretFound
 from runbooks.keeper import Reason
 from runbooks.procedure import section_of
 from runbooks.procedure.section import Section
 from runbooks.record import hygiene, keys
-from runbooks.record.archive import Archive, default_folder
+from runbooks.record.archive import Archive, Record, default_folder
 from runbooks.record.hygiene import Hit, Value
 from runbooks.record.keys import PrivateKey
 from runbooks.verdicts import Outcome, few
 
+_APPROVED = ".approved.json"  # hidden: nothing of the run's own
 _OUTCOME_COUNTS = (Reason.COMPLETED, Reason.EXCEPTION)  # the last cell raises where the outcome is not a good one
 
 
@@ -80,6 +81,7 @@ class Recorder:
         }
         self._handled = partial(handled_secrets.of_run, section, parameters)
         self._known = self._handled()
+        self._archive, self._parameters = archive, dict(parameters)
         self._confidant: Confidant | None = None
         if hits := self._search(self._facts, "(parameters)"):
             remedy = "nothing was run; name a file that holds it instead, since parameters are kept in the record"
@@ -94,7 +96,7 @@ class Recorder:
         """Close the record of a run that the engine never began, too."""
         if self._confidant:
             self._confidant.close()
-        for name in (journal.VARIABLE, disclosure.VARIABLE):
+        for name in (journal.VARIABLE, disclosure.VARIABLE, approval.VARIABLE):
             os.environ.pop(name, None)
         if not self._ended:
             reason = str(error) or type(error).__name__ if error else "the run did not begin"
@@ -119,6 +121,10 @@ class Recorder:
     def began(self) -> None:
         """The start entry stands already; the kernel, which starts next, learns whom to tell what."""
         self._confidant = Confidant()
+        if wanted := self._parameters.get("approve"):
+            path = self.folder / _APPROVED
+            path.write_text(json.dumps(approved_plans(self._archive.records(), wanted)))
+            os.environ[approval.VARIABLE] = str(path)
         os.environ[journal.VARIABLE] = str(self.journal)
         os.environ[disclosure.VARIABLE] = str(self._confidant.path)
 
@@ -192,6 +198,35 @@ def _described(source: Path) -> dict[str, str]:
     if not source.is_file():  # papermill also reads from elsewhere than files
         return {"name": source.name}
     return {"name": source.name, "sha256": hashlib.sha256(source.read_bytes()).hexdigest()}
+
+
+def approved_plans(records: Iterable[Record], digests: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """What earlier runs recorded of approved plans, and what runs under the approval have written since.
+
+    Args:
+        records: of the archive.
+        digests: of the approved plans.
+
+    Returns:
+        ``changes`` and ``wrote`` by digest, as ``approval.known`` reads them.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    wanted = set(digests)
+    for record in records:
+        try:
+            facts = record.facts()
+        except RecordError:  # whatever cannot be read vouches for nothing
+            continue
+        objects = facts.get("objects") or ()
+        digest = (facts.get("plan") or {}).get("digest")
+        if digest in wanted:
+            found.setdefault(digest, {"changes": objects, "wrote": []})
+        wrote = [one["target"] for one in objects if one.get("written")]
+        wrote += [one["target"] for one in (facts.get("journal") or {}).get("written") or ()]
+        for used in wanted.intersection((facts.get("parameters") or {}).get("approve") or ()):
+            if used in found:
+                found[used]["wrote"] += wrote
+    return found
 
 
 def _secret_found(attempted: str, hits: Sequence[Hit], remedy: str) -> SecretFound:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from importlib import metadata
 from typing import Any
 
-from runbooks import batch, certificate_folder, cluster, display, wait
+from runbooks import approval, batch, certificate_folder, cluster, display, wait
 from runbooks.checks.check import Check
 from runbooks.cluster import Connection
 from runbooks.display import View
@@ -90,6 +90,7 @@ class _Story:
 
     findings: tuple[Finding, ...] | None = None
     plan: Plan | None = None
+    approval: dict[str, str] = field(default_factory=dict)
     written: list[dict[str, Any]] = field(default_factory=list)
     waited: list[dict[str, Any]] = field(default_factory=list)
     checked: list[Checked] = field(default_factory=list)
@@ -217,7 +218,25 @@ class Runbook:
             remedy = "settle it first, or go on: these will fail, and the others are made"
             found = Finding("The server accepts every change", Verdict.WARNING, said, remedy)
             self._story.findings = (*(self._story.findings or ()), found)
-        return display.plan(plan, self._parameters.mode)
+        return display.plan(plan, self._parameters.mode, self._approval(plan))
+
+    def _approval(self, plan: Plan) -> Finding | None:
+        """Whether the plan is approved, where that is asked for; a plan without changes needs nobody's approval."""
+        given = self._parameters
+        if given.mode != "apply" or not plan.pending or not (given.require_approval or given.approve):
+            return None
+        found = approval.judge(
+            plan,
+            given.approve,
+            by=given.approved_by,
+            until=given.approve_until,
+            found=approval.from_environment(),
+            now=dt.datetime.now(dt.UTC),
+        )
+        self._story.findings = (*(self._story.findings or ()), found)
+        told = {"digest": plan.digest, "by": given.approved_by, "until": given.approve_until}
+        self._story.approval = {"verdict": str(found.verdict), "said": found.said, **told}
+        return found
 
     def _compared(self, step: Step, wanted: Wanted) -> tuple[Change, Desired | None]:
         """The change by what was read; with it the object, where the server has still to be asked about it."""
@@ -437,6 +456,7 @@ class Runbook:
             "parameters": parameters.model_dump(),
             "preconditions": [display.finding_dict(finding) for finding in story.findings or ()],
             "plan": display.plan_dict(story.plan) if story.plan else {},
+            "approval": story.approval,
             "applied": story.written,
             "waited": story.waited,
             "checks": [display.checked_dict(check) for check in story.checked],

@@ -357,6 +357,7 @@ def test_a_plan_as_json_keeps_whole_values_and_who_set_them() -> None:
     assert {
         "step": "gateways",
         "target": "Gateway knative-serving/knative-ingress-gateway",
+        "identity": list(CHANGES[1].identity),
         "operation": "update",
         "fields": [
             {

@@ -60,6 +60,7 @@ def test_every_example_is_accepted(model: type[Parameters], name: str) -> None:
     value = parameters.example(model.model_fields[name])
     beside = {"service_namespace": value[0]} if name == "members" else {}
     beside |= {"members": [value]} if name == "service_namespace" else {}
+    beside |= {"approved_by": "Sato"} if name == "approve" else {}
     assert name in accepted(model, **{name: value}, **beside).model_fields_set
 
 

@@ -270,11 +270,20 @@ def _first(subject: Subject, clock: Clock) -> str:
         ("Who", _who(subject.facts)),
         ("When", _when(subject, clock)),
         ("Why", _why(subject.facts)),
+        ("Approved", _approved(_map(subject.facts.get("approval")))),
         ("Changed", _changed(subject)),
         ("Proven", _proven(subject.facts)),
     ]
     beside = _picture(subject.notebook) + _pairs([("Signed", _signed(subject))])
     return f'{_states(subject)}<div class="first"><div>{_pairs(rows)}</div><div>{beside}</div></div>\n'
+
+
+def _approved(approval: Mapping[str, Any]) -> str:
+    if not approval:
+        return ""
+    verb = "yes" if approval.get("verdict") == "met" else "no"
+    until = f", until {_text(approval['until'])}" if approval.get("until") else ""
+    return f"{verb}: {_text(approval.get('said'))}{until}<br><code>{_text(approval.get('digest'))}</code>"
 
 
 def _states(subject: Subject) -> str:

@@ -37,7 +37,17 @@ _FIELDS: Mapping[str, Mapping[str, str]] = {
         "cell": "cell",
     },
 }
-_WHOLE = ("parameters", "requests", "waited", "hygiene", "notebook", "cannot_be_vouched_for", "journal", "looked")
+_WHOLE = (
+    "parameters",
+    "requests",
+    "waited",
+    "hygiene",
+    "notebook",
+    "cannot_be_vouched_for",
+    "journal",
+    "looked",
+    "approval",
+)
 _ACTOR = ("user", "groups", "uid", "impersonated_by")
 _TAKEN = {fact for fields in _FIELDS.values() for fact in fields.values()} | {
     *_WHOLE,
