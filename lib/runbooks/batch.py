@@ -46,6 +46,7 @@ def each(
     say: Callable[[str], None] = lambda _: None,
     words: str = "",
     finished: Callable[[Result], None] = lambda _: None,
+    fatal: type[RunbookError] | tuple[()] = (),
 ) -> Done[Result]:
     """Do the work for every item, several at a time.
 
@@ -55,6 +56,10 @@ def each(
         say: called with a line of progress every second.
         words: what is being done, for the line.
         finished: called in this thread with each result as it comes in, so that an interruption loses none.
+        fatal: an error that the other items would meet, too; what has not begun is not begun any more.
+
+    Raises:
+        RunbookError: a fatal one.
     """
     if len(items) == 1:
         return _one(work, items[0], finished)
@@ -68,6 +73,8 @@ def each(
                     result = results[futures[future]] = future.result()
                     finished(result)
                 except RunbookError as error:
+                    if isinstance(error, fatal):
+                        raise
                     errors.append(error)
         except BaseException:  # an interruption: what has not begun does not begin any more
             pool.shutdown(wait=True, cancel_futures=True)

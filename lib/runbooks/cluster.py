@@ -102,6 +102,8 @@ def connect(kubeconfig: str, context: str) -> Connection:
     if header := configuration.api_key.get("BearerToken") or configuration.api_key.get("authorization"):
         # whatever gave it out: the kubeconfig, a file, or a login program
         disclosure.tell(f"token of the context {context}", header.rpartition(" ")[2].encode())
+    if configuration.key_file and Path(configuration.key_file).is_file():
+        disclosure.tell(f"client key of the context {context}", Path(configuration.key_file).read_bytes())
     return Connection(ApiClient(configuration), context, disclosure)
 
 
@@ -261,9 +263,13 @@ class Connection:
 
     def _disclose(self, kind: Kind, manifest: Mapping[str, Any]) -> None:
         if kind == SECRET:
+            # it repeats the values, and nobody here asks for it
+            (manifest["metadata"].get("annotations") or {}).pop("kubectl.kubernetes.io/last-applied-configuration", "")
             where = f"Secret {manifest['metadata'].get('namespace', '')}/{manifest['metadata']['name']}"
             for key, value in (manifest.get("data") or {}).items():
-                self._disclosure.tell(f"{where} {key}", base64.b64decode(value))
+                content = base64.b64decode(value)
+                if not key.endswith(".crt") or b"PRIVATE KEY" in content:  # a certificate is public, with its comments
+                    self._disclosure.tell(f"{where} {key}", content)
 
     def objects(
         self, kind: Kind, namespace: str = "", *, name: str = "", label_selector: str = "", metadata_only: bool = False
@@ -336,7 +342,7 @@ class Connection:
         Raises:
             ConnectionFailed: the server cannot be reached.
         """
-        answers = batch.each(self._answer, tuple(dict.fromkeys(reads))).completely()
+        answers = batch.each(self._answer, tuple(dict.fromkeys(reads)), fatal=ConnectionFailed).completely()
         return functools.reduce(Snapshot.plus, answers, Snapshot())
 
     def _answer(self, read: Read) -> Snapshot:
@@ -386,7 +392,9 @@ class Connection:
             query["dryRun"] = "All"
         attempted = f"{'dry run of ' if dry_run else ''}applying {ref}"
         path = kind.path(ref.namespace, ref.name)
-        return Written(*self._request("PATCH", path, attempted, query=query, body=manifest, content_type=_APPLY))
+        written = Written(*self._request("PATCH", path, attempted, query=query, body=manifest, content_type=_APPLY))
+        self._disclose(kind, written.live)
+        return written
 
     def add_to_lists(self, desired: Desired, *, dry_run: bool = False) -> list[Written]:
         """Add what an object's shared lists lack, and take nothing out.

@@ -7,25 +7,40 @@ has it in its hands, so a kernel that is killed in the middle of anything has to
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
 import socket
 import socketserver
 import tempfile
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 from runbooks.errors import NotRecorded
 
 VARIABLE = "RUNBOOKS_DISCLOSURE"
+NOTES = ".heard"  # in a run's workspace; hidden, for it is nothing of the run's own
 _ANSWER_S = 10.0
 _RECEIVED = b"+"
 
 
-class Confidant:
-    """The runner's end: it hears the names and values of the secrets that its kernel reads."""
+class _Server(socketserver.UnixStreamServer):
+    request_queue_size = 128  # one too many is refused at once
 
-    def __init__(self) -> None:
+    def handle_error(self, *_: object) -> None:
+        """A kernel that died in the middle of a word has told nothing, and waits for no answer."""
+
+
+class Confidant:
+    """The runner's end: it hears the names and values of the secrets that its kernel reads.
+
+    Args:
+        notes: a file that is given the names, without the values, as they are heard; so that somebody who comes after
+            a runner that died knows what to search for.
+    """
+
+    def __init__(self, notes: Path | None = None) -> None:
         # apart from the archive: the path of a socket has 107 bytes at most
         self._folder = tempfile.TemporaryDirectory(prefix="runbooks-")
         self.path = Path(self._folder.name) / "secrets"
@@ -33,12 +48,17 @@ class Confidant:
         heard = self._heard
 
         class Hearing(socketserver.StreamRequestHandler):
+            timeout = _ANSWER_S
+
             def handle(self) -> None:
                 found = json.loads(self.rfile.readline())
+                if notes:
+                    with notes.open("a") as file:
+                        file.write(f"{found['name']}\n")
                 heard[found["name"], base64.b64decode(found["content"])] = None
                 self.wfile.write(_RECEIVED)
 
-        self._server = socketserver.UnixStreamServer(str(self.path), Hearing)
+        self._server = _Server(str(self.path), Hearing)
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
         self._thread.start()
 
@@ -54,6 +74,31 @@ class Confidant:
         self._folder.cleanup()
 
 
+@contextlib.contextmanager
+def exported(name: str, value: Path) -> Iterator[None]:
+    """Set an environment variable for the kernel that will be started, and put it back afterwards."""
+    before = os.environ.get(name)
+    os.environ[name] = str(value)
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
+
+
+@contextlib.contextmanager
+def listening(notes: Path | None = None) -> Iterator[Confidant]:
+    """A confidant for the kernel that will be started, or for this process itself."""
+    confidant = Confidant(notes)
+    try:
+        with exported(VARIABLE, confidant.path):
+            yield confidant
+    finally:
+        confidant.close()
+
+
 class Disclosure:
     """The kernel's end, or nothing where no runner asked for it.
 
@@ -62,7 +107,7 @@ class Disclosure:
     """
 
     def __init__(self, path: Path | None) -> None:
-        self._path = path
+        self._path, self._lock = path, threading.Lock()
         self._told: set[tuple[str, bytes]] = set()
 
     @classmethod
@@ -81,20 +126,25 @@ class Disclosure:
         Raises:
             NotRecorded: nobody hears it, so a record could not be kept free of it.
         """
-        if self._path is None or (name, content) in self._told:
+        if self._path is None:
             return
+        with self._lock:  # a survey reads several lists at once
+            if (name, content) not in self._told:
+                self._tell(self._path, name, content)
+                self._told.add((name, content))
+
+    def _tell(self, path: Path, name: str, content: bytes) -> None:
         told = json.dumps({"name": name, "content": base64.b64encode(content).decode()}).encode() + b"\n"
         try:
             with socket.socket(socket.AF_UNIX) as line:
                 line.settimeout(_ANSWER_S)
-                line.connect(str(self._path))
+                line.connect(str(path))
                 line.sendall(told)
                 answer = line.recv(1)
         except OSError as error:
             raise _unheard(name, error.strerror or str(error)) from error
         if answer != _RECEIVED:
             raise _unheard(name, "the runner did not take it")
-        self._told.add((name, content))
 
 
 def _unheard(name: str, said: str) -> NotRecorded:

@@ -226,6 +226,7 @@ def change_dict(change: Change) -> dict[str, Any]:
         "notes": list(change.notes),
         "problems": list(change.problems),
         **({"refused": change.refused} if change.refused else {}),
+        **({"unread": change.unread} if change.unread else {}),
     }
 
 

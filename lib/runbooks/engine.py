@@ -11,6 +11,7 @@ import asyncio
 import concurrent.futures
 import errno
 import json
+import os
 import signal
 import tempfile
 import threading
@@ -415,7 +416,8 @@ class _Client(PapermillNotebookClient):  # type: ignore[misc]
         if any("ipykernel" in argument for argument in self.km.kernel_spec.argv):
             # no history on the disk, and `!false` raises
             arguments = ["--HistoryManager.enabled=False", "--InteractiveShell.system_raise_on_error=True"]
-        await self.km.start_kernel(extra_arguments=arguments)
+        # what the kernel leaves there goes with the folder: the client's own key, for example, since it is killed
+        await self.km.start_kernel(extra_arguments=arguments, env={**os.environ, "TMPDIR": str(folder)})
         self.kc = self.km.client()
         self.kc.start_channels(stdin=False, hb=False)
         self.kc.allow_stdin = False
@@ -560,5 +562,10 @@ def _kept(client: _Client, state: _State, keeper: Keeper) -> BaseException | Non
         if written is not ending:
             ending, cause = written, cause or OSError(written.said)
     finally:
-        keeper.ended(state.file.path, ending.as_dict())
+        try:
+            keeper.ended(state.file.path, ending.as_dict())
+        except Exception as error:
+            if not isinstance(cause, Interrupted):
+                raise
+            cause.__cause__ = error  # whoever asked for the end gets it, and nothing else is begun
     return cause

@@ -55,7 +55,8 @@ def environment(variables: Mapping[str, str]) -> list[Value]:
     return [
         Value(f"environment variable {name}", content.encode(errors="surrogateescape"))
         for name, content in variables.items()
-        if _TELLING.search(name) and len(content) >= _SHORTEST and not Path(content).exists()
+        # Path.exists raises for what is too long to be a path
+        if _TELLING.search(name) and len(content) >= _SHORTEST and not os.path.exists(content)  # noqa: PTH110
     ]
 
 
@@ -98,6 +99,21 @@ def _of_user(user: Mapping[str, Any], path: Path) -> Iterator[Value]:
             yield Value(f"{field} {called}", content)
     if encoded := fields.get("client-key-data"):
         yield Value(f"client-key-data {called}", _decoded(str(encoded)))
+    yield from _of_login(fields, called)
+
+
+def _of_login(fields: Mapping[str, Any], called: str) -> Iterator[Value]:
+    """What a login program or a plug-in is given to log in with."""
+    plugin = fields.get("auth-provider")
+    given = plugin.get("config") if isinstance(plugin, dict) else None
+    for name, text in (given if isinstance(given, dict) else {}).items():
+        if str(name) in ("id-token", "refresh-token", "access-token", "client-secret") and text:
+            yield Value(f"{name} {called}", str(text).encode())
+    program = fields.get("exec")
+    variables = program.get("env") if isinstance(program, dict) else None
+    pairs = [one for one in variables if isinstance(one, dict)] if isinstance(variables, list) else []
+    for value in environment({str(one.get("name")): str(one.get("value")) for one in pairs}):
+        yield Value(f"{value.name} {called}", value.content)
 
 
 def _decoded(text: str) -> bytes:

@@ -6,12 +6,11 @@ the executed notebook. What the record cannot hold durably does not happen.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
-from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -79,10 +78,10 @@ class Recorder:
             "parameters": dict(parameters),
             "source": _described(source),
         }
-        self._handled = partial(handled_secrets.of_run, section, parameters)
-        self._known = self._handled()
-        self._archive, self._parameters = archive, dict(parameters)
+        self._archive, self._section, self._parameters = archive, section, dict(parameters)
+        self._for_kernel = contextlib.ExitStack()
         self._confidant: Confidant | None = None
+        self._known: dict[Value, None] = {}
         if hits := self._search(self._facts, "(parameters)"):
             remedy = "nothing was run; name a file that holds it instead, since parameters are kept in the record"
             raise _secret_found("announcing the run", hits, remedy)
@@ -94,13 +93,11 @@ class Recorder:
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
         """Close the record of a run that the engine never began, too."""
-        if self._confidant:
-            self._confidant.close()
-        for name in (journal.VARIABLE, disclosure.VARIABLE, approval.VARIABLE):
-            os.environ.pop(name, None)
-        if not self._ended:
-            reason = str(error) or type(error).__name__ if error else "the run did not begin"
-            self.run.finish(None, {**self._facts, "outcome": str(Outcome.NOT_RUN), "reason": reason, "exit_code": 1})
+        with self._for_kernel:
+            if not self._ended:
+                reason = self.shown(str(error) or type(error).__name__) if error else "the run did not begin"
+                told = {"outcome": str(Outcome.NOT_RUN), "reason": reason, "exit_code": 1}
+                self.run.finish(None, {**self._facts, **told})
 
     @property
     def folder(self) -> Path:
@@ -120,13 +117,12 @@ class Recorder:
 
     def began(self) -> None:
         """The start entry stands already; the kernel, which starts next, learns whom to tell what."""
-        self._confidant = Confidant()
+        self._confidant = self._for_kernel.enter_context(disclosure.listening(self.folder / disclosure.NOTES))
+        self._for_kernel.enter_context(disclosure.exported(journal.VARIABLE, self.journal))
         if wanted := self._parameters.get("approve"):
             path = self.folder / _APPROVED
             path.write_text(json.dumps(approved_plans(self._archive.records(), wanted)))
-            os.environ[approval.VARIABLE] = str(path)
-        os.environ[journal.VARIABLE] = str(self.journal)
-        os.environ[disclosure.VARIABLE] = str(self._confidant.path)
+            self._for_kernel.enter_context(disclosure.exported(approval.VARIABLE, path))
 
     def planned(self, value: dict[str, Any]) -> None:
         """Sign what is about to be changed.
@@ -148,18 +144,22 @@ class Recorder:
         """
         self._ended = True
         facts = {**self._facts, **self._outcome(notebook, how), "ended_by": how["reason"], "cell": how["cell"]}
-        found = {path: self._hits_in(path) for path in (notebook, self.journal) if path.exists()}
+        values = self._values()
+        files = [path for path in (notebook, self.journal) if path.exists()]
+        found = {path: hygiene.scan_file(path.name, path.read_bytes(), values) for path in files}
         told = self._search(facts, "(outcome)")
         paths = [path if hits or path != notebook else self._kept_copy(path) for path, hits in found.items()]
         if not (told or any(found.values())):
             self.run.close("result", paths, facts)
             return
         if told:  # the words of a server, for example
-            facts = {**self._facts, "ended_by": how["reason"], "cell": how["cell"], "exit_code": 1}
+            clean = {name: value for name, value in self._facts.items() if not self._search({name: value}, name)}
+            facts = {**clean, "ended_by": how["reason"], "cell": how["cell"], "exit_code": 1}
         hits = list(dict.fromkeys([hit for one in found.values() for hit in one] + told))
         withheld = [path for path, one in found.items() if one]
         self.run.withhold(paths, withheld, [hit.as_dict() for hit in hits], facts)
-        remedy = "what holds it lies in the archive's quarantine; change the secret, then find out how it came there"
+        where = "what holds it lies in the archive's quarantine; " if withheld else ""
+        remedy = f"{where}change the secret, then find out how it came there"
         raise _secret_found(f"archiving {notebook.name}", hits, remedy)
 
     def _kept_copy(self, notebook: Path) -> Path:
@@ -170,21 +170,18 @@ class Recorder:
 
     def shown(self, text: str) -> str:
         """A text as a terminal may show it, whose output is kept in files, too."""
-        return hygiene.shown(text, self._values)
+        return hygiene.shown(text, self._values())
 
-    @property
     def _values(self) -> list[Value]:
+        """Every secret that is known by now: a run makes and replaces keys, and what was one stays one."""
         heard = self._confidant.heard() if self._confidant else []
-        return [*self._known, *(Value(name, content) for name, content in heard)]
+        handled = handled_secrets.of_run(self._section, self._parameters)
+        self._known |= dict.fromkeys([*handled, *(Value(name, content) for name, content in heard)])
+        return list(self._known)
 
     def _search(self, value: Mapping[str, Any], named: str) -> list[Hit]:
-        return hygiene.scan(json.dumps(value, default=str).encode(), self._values, named)
-
-    def _hits_in(self, path: Path) -> list[Hit]:
-        content, values = path.read_bytes(), list(dict.fromkeys([*self._values, *self._handled()]))
-        if path.suffix == ".ipynb":
-            return hygiene.scan_notebook(content, values)
-        return hygiene.scan(content, values, f"({path.name})")
+        text = json.dumps(value, default=str, ensure_ascii=False)
+        return hygiene.scan(text.encode(errors="replace"), self._values(), named)
 
     def _outcome(self, notebook: Path, how: Mapping[str, Any]) -> dict[str, Any]:
         found = runs.read_outcome(notebook)

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime as dt
-import os
-from collections.abc import Iterator, Mapping
+import json
+from collections.abc import Mapping
 from typing import Any
 
 from runbooks import disclosure, handled_secrets, journal
-from runbooks.disclosure import Confidant
 from runbooks.errors import RunbookError
 from runbooks.keeper import MIME
 from runbooks.plan import Operation
 from runbooks.procedure import section_of
 from runbooks.record import archive as archives
 from runbooks.record import hygiene, statement
-from runbooks.record.archive import Archive, Record
+from runbooks.record.archive import Archive, Record, Run
 from runbooks.record.hygiene import Hit, Value
 
 _NOW = {
@@ -40,26 +38,44 @@ def close(archive: Archive, record: Record) -> dict[str, Any]:
     Raises:
         RecordError: the run goes on still, or the entry could not be written.
     """
-    left = {path.name: archives.read_file(path) for path in archive.left_behind(record.id)}
-    facts = record.facts()
-    with _confidant() as confidant:
-        looked = look(facts) if "intent" in record.phases else {}
-        values = [*_handled(facts), *(Value(*one) for one in confidant.heard())]
-    hits = {name: _hits(name, content, values) for name, content in left.items()}
-    withheld = [name for name, found in hits.items() if found]
+    with archive.taken_over(record) as run:
+        return _close(archive, run, record)
+
+
+def _close(archive: Archive, run: Run, record: Record) -> dict[str, Any]:
+    paths, facts = archive.left_behind(record.id), record.facts()
+    left = {path.name: archives.read_file(path) for path in paths}
+    announced = "intent" in record.phases
+    with disclosure.listening() as confidant:
+        looked = look(facts) if announced or _heard(run) else {}
+        heard = [Value(*one) for one in confidant.heard()]
+    values = [*_handled(facts), *heard]
+    lost = _heard(run) - {value.name for value in values}
+    hits = {name: _hits(name, content, values, lost) for name, content in left.items()}
+    withheld = frozenset(name for name, found in hits.items() if found)
     written, under_way = journal.read(left.get(journal.NAME, b""))
+    said = hygiene.shown(looked.get("said", ""), values)
     told: dict[str, Any] = {
         "outcome": "unknown",
-        "reason": "; ".join(filter(None, (_vanished(record, written, under_way), looked.get("said")))),
+        "reason": "; ".join(filter(None, (_vanished(record, written, under_way), said if announced else ""))),
         "left_behind": sorted(left),
-        "looked": looked,
     }
+    more: dict[str, Any] = {"looked": {**looked, "said": said}} if announced else {}
     if (written or under_way) and journal.NAME not in withheld:
-        told["journal"] = {"written": written, "under_way": under_way}
+        more["journal"] = {"written": written, "under_way": under_way}
+    if not hygiene.scan(json.dumps(more, default=str, ensure_ascii=False).encode(errors="replace"), values):
+        told |= more
     if withheld:
-        told["hygiene"] = {"hits": [hit.as_dict() for name in withheld for hit in hits[name]]}
-    archive.recover(record, told, withheld=withheld)
-    return {"id": record.id, "reason": told["reason"], "kept": sorted(set(left) - set(withheld)), "withheld": withheld}
+        told["hygiene"] = {"hits": [hit.as_dict() for name in sorted(withheld) for hit in hits[name]]}
+    run.close("recovery", paths, told, withheld)
+    kept = sorted(set(left) - withheld)
+    return {"id": record.id, "reason": told["reason"], "kept": kept, "withheld": sorted(withheld)}
+
+
+def _heard(run: Run) -> set[str]:
+    """The names of the secrets that the run's kernel had told its runner."""
+    notes = run.workspace / disclosure.NOTES
+    return set(notes.read_text().splitlines()) if notes.exists() else set()
 
 
 def _vanished(record: Record, written: list[Any], under_way: list[Any]) -> str:
@@ -94,24 +110,17 @@ def look(facts: Mapping[str, Any]) -> dict[str, Any]:
         changes = runbook.plan()._repr_mimebundle_()[MIME]["changes"]
     except RunbookError as error:
         return {"at": at, "said": f"the cluster could not be looked at: {error.lines()[0]}"}
-    objects = [
-        {"step": one["step"], "target": one["target"], "now": _NOW[Operation(one["operation"])]} for one in changes
-    ]
+    objects = [{"step": one["step"], "target": one["target"], "now": _now(one)} for one in changes]
     count = sum(one["now"] == _NOW[Operation.UNCHANGED] for one in objects)
     said = f"now {count} of {len(objects)} objects are as it wanted them"
     told = {name: value for name, value in target.items() if name not in ("view", "brief")}
     return {"at": at, "said": said, "target": told, "objects": objects}
 
 
-@contextlib.contextmanager
-def _confidant() -> Iterator[Confidant]:
-    confidant = Confidant()
-    os.environ[disclosure.VARIABLE] = str(confidant.path)
-    try:
-        yield confidant
-    finally:
-        del os.environ[disclosure.VARIABLE]
-        confidant.close()
+def _now(change: Mapping[str, Any]) -> str:
+    if said := change.get("unread"):
+        return f"not known ({said})"
+    return _NOW[Operation(change["operation"])]
 
 
 def _handled(facts: Mapping[str, Any]) -> list[Value]:
@@ -119,7 +128,7 @@ def _handled(facts: Mapping[str, Any]) -> list[Value]:
     return handled_secrets.of_run(section, facts.get("parameters") or {}) if section else []
 
 
-def _hits(name: str, content: bytes, values: list[Value]) -> list[Hit]:
-    if name.endswith(".ipynb"):
-        return hygiene.scan_notebook(content, values)
-    return hygiene.scan(content, values, f"({name})")
+def _hits(name: str, content: bytes, values: list[Value], lost: set[str]) -> list[Hit]:
+    """Every secret in a file; what could not be searched for counts as found."""
+    unknown = [Hit(f"({name})", secret, "not searched for: its value is not known any more") for secret in sorted(lost)]
+    return hygiene.scan_file(name, content, values) + unknown

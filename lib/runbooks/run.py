@@ -208,7 +208,7 @@ def _ran(section: Section, target: Path, stopped_by: str, seconds: float, facts_
     facts, notebook = read_outcome(target), target if target.exists() else None
     if not (facts and facts_count):
         reason = stopped_by or "the notebook ended without an outcome"
-        return Ran(section.number, str(Outcome.FAILED), reason, 1, seconds, notebook, facts)
+        return Ran(section.number, str(Outcome.FAILED), reason, 1, seconds, notebook, facts if facts_count else {})
     return Ran(section.number, facts["outcome"], facts["reason"], int(facts["exit_code"]), seconds, notebook, facts)
 
 

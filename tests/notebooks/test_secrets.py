@@ -50,12 +50,13 @@ class Place:
         (self.folder / "printed.txt").write_text(done.stdout + done.stderr)
         return done
 
-    def papermill(self, *cells: str, **more: str) -> subprocess.CompletedProcess[str]:
+    def papermill(self, *cells: str, target: str = "out.ipynb", **more: str) -> subprocess.CompletedProcess[str]:
         """Run cells of our own as the runbook 6.4.2 under plain papermill."""
         source = cases.notebook(self.folder.parent / "in.ipynb", *cells, runbook="6.4.2")
-        (self.folder.parent / "given.yaml").write_text(yaml.safe_dump(self.sandbox.parameters("6.4.2")))
+        parameters = self.sandbox.parameters("6.4.2", certificates_dir=str(self.folder.parent / "certificates"))
+        (self.folder.parent / "given.yaml").write_text(yaml.safe_dump(parameters))
         given = ("-f", self.folder.parent / "given.yaml", "--no-progress-bar", "--engine", "runbooks")
-        return self.run("papermill", *given, source, self.folder / "out.ipynb", **more)
+        return self.run("papermill", *given, source, target, **more)
 
     def holding(self) -> set[str]:
         """The files that hold the canary in any dress, besides those in quarantine."""
@@ -123,6 +124,32 @@ def test_an_environment_variable_whose_name_tells(place: Place) -> None:
     assert 1 == done.returncode
     assert "environment variable DEPLOY_TOKEN in the cell before" in done.stderr
     assert set() == place.holding()
+
+
+def test_a_key_that_the_run_makes(place: Place) -> None:
+    """The outcome quotes the exception, so it is the last thing that could tell it."""
+    folder = place.folder.parent / "certificates"
+    made = f"import pathlib; folder = pathlib.Path({str(folder)!r}); folder.mkdir(); "
+    made += f"(folder / 'root.key').write_bytes(bytes.fromhex({CANARY.encode().hex()!r})[:28])"
+    read = "raise ValueError((folder / 'root.key').read_text())"
+    done = place.papermill(made, read)
+    assert 1 == done.returncode
+    assert set() == place.holding() - {str(place.folder / "printed.txt")}
+    assert str(folder / "root.key") in json.dumps(place.told()["hygiene"])
+
+
+def test_a_password_in_the_address_of_the_output(place: Place) -> None:
+    done = place.papermill("1", target=f"https://joe:{CANARY}@127.0.0.1/out.ipynb")
+    assert 1 == done.returncode
+    assert set() == place.holding() - {str(place.folder / "printed.txt")}
+    assert "a password in a URL" in json.dumps(place.told()["outcome"])
+
+
+def test_what_the_kernel_leaves_among_temporary_files_goes_with_it(place: Place) -> None:
+    """The client writes a kubeconfig's key there, and a kernel that is killed takes nothing away."""
+    done = place.papermill("import tempfile; open(tempfile.mkstemp()[1], 'w').write('left')")
+    assert 0 == done.returncode, done.stderr
+    assert [] == list((place.folder / "tmp").iterdir())
 
 
 REFUSES = {

@@ -109,7 +109,8 @@ def test_a_kill_at_any_point_loses_nothing_and_leaves_nothing_half_said(tmp_path
     assert {Verdict.VERIFIED, Verdict.INCOMPLETE} == {record.verdict for record in report.records}, report
     assert () == report.found
     for record in archives.unfinished(archive.records()):
-        archive.recover(record, {"outcome": "unknown"})
+        with archive.taken_over(record) as run:
+            run.close("recovery", archive.left_behind(record.id), {"outcome": "unknown"})
     assert Verdict.VERIFIED is kept.verify().verdict
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import socket
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from runbooks.disclosure import VARIABLE, Confidant, Disclosure
+from runbooks.disclosure import VARIABLE, Confidant, Disclosure, listening
 from runbooks.errors import NotRecorded
 
 
@@ -46,3 +49,32 @@ def test_nothing_is_left_of_the_socket() -> None:
     assert 0o700 == folder.stat().st_mode & 0o777
     confidant.close()
     assert not folder.exists()
+
+
+def test_many_threads_are_heard(confidant: Confidant) -> None:
+    disclosure = [Disclosure(confidant.path) for _ in range(16)]
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(lambda n: disclosure[n % 16].tell(f"Secret {n}", b"value"), range(400)))
+    assert 400 == len(confidant.heard())
+
+
+@pytest.mark.timeout(30)
+def test_whoever_connects_and_says_nothing_stops_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    confidant = Confidant()
+    with socket.socket(socket.AF_UNIX) as silent, socket.socket(socket.AF_UNIX) as torn:
+        torn.connect(str(confidant.path))
+        torn.sendall(b'{"name"')
+        torn.close()
+        Disclosure(confidant.path).tell("Secret a/b c", b"one")
+        silent.connect(str(confidant.path))
+        began = time.monotonic()
+        confidant.close()
+        assert time.monotonic() - began < 15
+    assert ("", "") == capsys.readouterr()
+
+
+def test_names_are_noted_for_whoever_comes_after(tmp_path: Path) -> None:
+    with listening(tmp_path / "heard") as confidant:
+        Disclosure.from_environment().tell("Secret a/b c", b"one")
+        assert [("Secret a/b c", b"one")] == confidant.heard()
+    assert "Secret a/b c\n" == (tmp_path / "heard").read_text()

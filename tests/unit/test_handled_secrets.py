@@ -80,3 +80,20 @@ def test_a_variable_whose_name_tells_is_secret(name: str) -> None:
 )
 def test_other_variables_are_not(name: str, content: str) -> None:
     assert [] == environment({name: content})
+
+
+def test_a_token_that_is_too_long_to_be_a_path_is_one() -> None:
+    assert [b"x1-y" * 1000] == [value.content for value in environment({"DEPLOY_TOKEN": "x1-y" * 1000})]
+
+
+def test_what_a_login_program_is_given_counts(tmp_path: Path) -> None:
+    (tmp_path / "config").write_text(
+        "users:\n"
+        "- {name: a, user: {auth-provider: {config: {refresh-token: one, idp-issuer-url: x}}}}\n"
+        "- {name: b, user: {exec: {env: [{name: LOGIN_PASSWORD, value: correct-horse}, {name: HOME, value: /root}]}}}\n"
+        "- {name: c, user: {exec: {env: 1}, auth-provider: 2}}\n"
+    )
+    assert {
+        "refresh-token of user a in config": b"one",
+        "environment variable LOGIN_PASSWORD of user b in config": b"correct-horse",
+    } == {value.name: value.content for value in handled(given(tmp_path))}

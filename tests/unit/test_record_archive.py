@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from runbooks.errors import ArchiveUnusable, NotChecked, NotRecorded, NotTrusted, RecordError, UsageError
 from runbooks.record import archive as archives
 from runbooks.record import durable, log
-from runbooks.record.archive import Archive
+from runbooks.record.archive import Archive, Record
 from runbooks.record.keys import PrivateKey
 from runbooks.record.log import Entry
 
@@ -130,15 +130,20 @@ def test_what_a_secret_was_found_in_goes_into_quarantine(archive: Archive) -> No
     assert {"start.dsse.json", "result.dsse.json"} == files(run.folder)
 
 
+def recover(archive: Archive, record: Record) -> None:
+    with archive.taken_over(record) as run:
+        run.close("recovery", archive.left_behind(record.id), {"outcome": "unknown"})
+
+
 def test_a_run_that_vanished_is_closed_with_what_it_left_behind(archive: Archive) -> None:
     run = archive.begin(FACTS)
     (run.workspace / "a.ipynb").write_bytes(b"half")
     (run.workspace / "journal.jsonl").write_bytes(b"{}\n")
     (run.workspace / ".a.ipynb.tmp").write_bytes(b"a quarter")
     with pytest.raises(ArchiveUnusable, match="still going on"):
-        archive.recover(archive.record(run.id), {})
+        recover(archive, archive.record(run.id))
     run.leave()
-    archive.recover(archive.record(run.id), {"outcome": "unknown"})
+    recover(archive, archive.record(run.id))
     assert "recovered" == archive.record(run.id).state
     assert {"start.dsse.json", "recovery.dsse.json", "a.ipynb", "journal.jsonl"} == files(run.folder)
     assert not run.workspace.exists()

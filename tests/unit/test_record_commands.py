@@ -156,6 +156,18 @@ def test_what_a_vanished_run_left_is_kept_out_where_it_holds_a_secret(
     assert [("plan", "a bearer token")] == [(hit["cell"], hit["secret"]) for hit in facts["hygiene"]["hits"]]
 
 
+def test_what_could_not_be_searched_for_every_secret_that_a_vanished_run_had_read_is_kept_out(
+    call: Call, archive: Archive
+) -> None:
+    name = vanish(archive)
+    (archive.workspace(name) / ".heard").write_text("Secret istio-system/wildcard-certs tls.key\n")
+    [recovered] = read(call, "recover")
+    assert ["6.4.3.ipynb"] == recovered["withheld"]
+    assert "the cluster could not be looked at: reading the parameters" in recovered["reason"]
+    [hit] = read(call, "show", name)["facts"]["hygiene"]["hits"]
+    assert ("Secret istio-system/wildcard-certs tls.key", True) == (hit["secret"], "not searched for" in hit["form"])
+
+
 def notebook(**changes: Any) -> str:
     outcome = {"view": "outcome", "section": "6.4.4", "outcome": "done and proven", "reason": "2 written"}
     cell = {

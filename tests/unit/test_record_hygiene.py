@@ -200,3 +200,20 @@ def test_the_project_s_own_notebooks_hold_none() -> None:
 )
 def test_a_text_is_shown_without_secrets(text: str, shown: str) -> None:
     assert shown == hygiene.shown(text, [Value("the token", b"correct-horse\n")])
+
+
+LINES = b"user=admin\npassword=correct-horse\n-----BEGIN CERTIFICATE-----\nabcd\n-----END CERTIFICATE-----\n"
+
+
+def test_a_line_of_a_value_is_found_and_a_certificate_in_it_is_not() -> None:
+    value = Value("the Secret", LINES)
+    assert [("the Secret", "raw")] == [
+        (hit.secret, hit.form) for hit in hygiene.scan(b"password=correct-horse", [value])
+    ]
+    assert [] == hygiene.scan(b"-----BEGIN CERTIFICATE-----\nabcd\n-----END CERTIFICATE-----", [value])
+    assert "‹not shown: it holds the Secret›" == hygiene.shown("password=correct-horse", [value])
+
+
+def test_of_two_values_that_begin_alike_the_longer_one_is_replaced() -> None:
+    values = [Value("A", b"abcdef"), Value("B", b"abcdef-ghijkl")]
+    assert "‹B› and ‹A›" == hygiene.shown("abcdef-ghijkl and abcdef", values)

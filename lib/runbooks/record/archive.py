@@ -292,21 +292,17 @@ class Archive:
         files = [_Incoming(path, path.name, keep=True) for path in (notebook, *also)]
         return self.append("adoption", self._new_id([notebook.stem, "adopted"]), facts, files)
 
-    def recover(self, record: Record, facts: Mapping[str, Any], *, withheld: Iterable[str] = ()) -> Entry:
-        """Close a run that vanished, with whatever it left behind.
-
-        Args:
-            record: an unfinished run.
-            facts: what could be found out.
-            withheld: names of files in its workspace that hold a secret; they go into quarantine.
+    @contextlib.contextmanager
+    def taken_over(self, record: Record) -> Iterator[Run]:
+        """Be the process that is responsible for a run that vanished, to close it with a ``recovery``.
 
         Raises:
-            RecordError: it goes on still, or the entry could not be written.
+            ArchiveUnusable: the run goes on still.
         """
         run = Run(self, record.id)
         run.take_over()
         try:
-            return run.close("recovery", self.left_behind(record.id), facts, frozenset(withheld))
+            yield run
         finally:
             run.leave()
 
@@ -554,7 +550,7 @@ class Run:
     def close(
         self, phase: str, paths: Sequence[Path], facts: Mapping[str, Any], withheld: frozenset[str] = frozenset()
     ) -> Entry:
-        """Sign the last entry; see ``finish``, ``withhold`` and ``Archive.recover``."""
+        """Sign the last entry; see ``finish``, ``withhold`` and ``Archive.taken_over``."""
         kept = [path for path in paths if path.name not in withheld]
         if away := [path for path in paths if path.name in withheld]:
             hygiene = {**(facts.get("hygiene") or {}), "withheld": [self._quarantine(path) for path in away]}

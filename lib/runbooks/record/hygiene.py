@@ -17,9 +17,13 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 _SHORTEST = 6  # what is shorter stands everywhere
+_LINE = 12  # of a value of several lines; a shorter line may stand anywhere
 _PIECE = 24
 _DEPTH = 3
 _UNPACKED_AT_MOST = 20_000_000
+
+
+_PEM = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----.*?-----END \1-----", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -74,13 +78,18 @@ def scan(content: bytes, values: Iterable[Value] = (), named: str = "(file)") ->
 def shown(text: str, values: Iterable[Value] = ()) -> str:
     """A text as it may be shown: values by their names; nothing of it where it still holds a secret in any dress."""
     values = list(values)
-    for value in values:
+    for value in sorted(values, key=lambda value: -len(value.content)):  # one may begin with another
         raw = value.content.decode(errors="replace").strip()
         if len(raw) >= _SHORTEST:
             text = text.replace(raw, f"‹{value.name}›")
     hits = scan(text.encode(errors="replace"), values)
     names = ", ".join(dict.fromkeys(hit.secret for hit in hits))
     return f"‹not shown: it holds {names}›" if hits else text
+
+
+def scan_file(name: str, content: bytes, values: Iterable[Value] = ()) -> list[Hit]:
+    """Every secret in a file: by cell where it is a notebook."""
+    return scan_notebook(content, values) if name.endswith(".ipynb") else scan(content, values, f"({name})")
 
 
 # --- what a notebook consists of --------------------------------------------------------------------------------------
@@ -139,13 +148,16 @@ def _needles(values: Iterable[Value]) -> list[_Needle]:
 
 def _of(value: Value) -> Iterator[_Needle]:
     keys = [der for der in _pem_bodies(value.content) if der is not None]
-    if re.search(rb"-----BEGIN [A-Z0-9 ]+-----", value.content) or _is_private_der(value.content):
-        for part in (part for der in [*keys, value.content] for part in _private_parts(der)):
-            yield from _dresses(value.name, part, binary=True)
+    for part in (part for der in [*keys, value.content] for part in _private_parts(der)):
+        yield from _dresses(value.name, part, binary=True)
+    if _is_private_der(value.content):
         return
-    stripped = value.content.strip()
-    if len(stripped) >= _SHORTEST:
-        yield from _dresses(value.name, stripped, binary=False)
+    # what is public of a PEM file stands in every certificate, too
+    stripped = _PEM.sub(b"", value.content).strip()
+    lines = [line.strip() for line in stripped.splitlines() if len(line.strip()) >= _LINE]
+    for text in dict.fromkeys([stripped, *(lines if b"\n" in stripped else [])]):
+        if len(text) >= _SHORTEST:
+            yield from _dresses(value.name, text, binary=False)
 
 
 def _dresses(name: str, content: bytes, *, binary: bool) -> Iterator[_Needle]:
