@@ -47,12 +47,13 @@ class Approved:
             (_words(one["target"], item["path"], item["old"], item["new"]), _digest(one, item))
             for one in self.changes
             if one.get("operation") != "unchanged"
-            for item in one["fields"]
+            for item in one.get("fields") or ()
         ]
 
 
 def _digest(change: Mapping[str, Any], item: Mapping[str, Any]) -> str:
-    return digest_of_field(change["identity"], item["path"], item["old"], item["new"])
+    # a record of an older version has no identity, so its digest is another one
+    return digest_of_field(change.get("identity") or (), item["path"], item["old"], item["new"])
 
 
 def _words(target: str, path: str, old: Any, new: Any) -> str:

@@ -82,6 +82,7 @@ class Recorder:
         self._for_kernel = contextlib.ExitStack()
         self._confidant: Confidant | None = None
         self._known: dict[Value, None] = {}
+        self._read_again()
         if hits := self._search(self._facts, "(parameters)"):
             remedy = "nothing was run; name a file that holds it instead, since parameters are kept in the record"
             raise _secret_found("announcing the run", hits, remedy)
@@ -131,6 +132,7 @@ class Recorder:
             SecretFound: the plan holds a secret, so nothing was signed and nothing may be changed.
             RecordError: it could not be written, so nothing may be changed.
         """
+        self._read_again()
         if hits := self._search(value, "plan"):
             raise _secret_found("signing the plan", hits, "nothing was changed")
         self.run.intend({**self._facts, "plan": value})
@@ -143,6 +145,7 @@ class Recorder:
             RecordError: it could not be written; the notebook is where it was.
         """
         self._ended = True
+        self._read_again()
         facts = {**self._facts, **self._outcome(notebook, how), "ended_by": how["reason"], "cell": how["cell"]}
         values = self._values()
         files = [path for path in (notebook, self.journal) if path.exists()]
@@ -172,12 +175,14 @@ class Recorder:
         """A text as a terminal may show it, whose output is kept in files, too."""
         return hygiene.shown(text, self._values())
 
+    def _read_again(self) -> None:
+        """A run makes and replaces keys, and what was one stays one."""
+        self._known |= dict.fromkeys(handled_secrets.of_run(self._section, self._parameters))
+
     def _values(self) -> list[Value]:
-        """Every secret that is known by now: a run makes and replaces keys, and what was one stays one."""
+        """Every secret that is known by now."""
         heard = self._confidant.heard() if self._confidant else []
-        handled = handled_secrets.of_run(self._section, self._parameters)
-        self._known |= dict.fromkeys([*handled, *(Value(name, content) for name, content in heard)])
-        return list(self._known)
+        return list(self._known | dict.fromkeys(Value(name, content) for name, content in heard))
 
     def _search(self, value: Mapping[str, Any], named: str) -> list[Hit]:
         text = json.dumps(value, default=str, ensure_ascii=False)

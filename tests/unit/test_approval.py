@@ -118,3 +118,10 @@ def test_a_record_that_is_not_what_the_digest_says_is_left_out(tmp_path: Path) -
     path.write_text(json.dumps({MORE.digest: {"changes": changes, "wrote": []}}))
     assert [MORE.digest] == list(approval.known({approval.VARIABLE: str(path)}))
     assert {} == approval.known({})
+
+
+def test_a_record_of_an_older_version_tells_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "approved.json"
+    changes = [{name: one[name] for name in one if name != "identity"} for one in plan_dict(WHOLE)["changes"]]
+    path.write_text(json.dumps({WHOLE.digest: {"changes": [*changes, {"operation": "create"}], "wrote": []}}))
+    assert {} == approval.known({approval.VARIABLE: str(path)})
