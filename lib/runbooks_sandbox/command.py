@@ -12,7 +12,7 @@ import click
 from rich.console import Console
 
 from runbooks_sandbox import lifecycle
-from runbooks_sandbox.binaries import BinariesUnavailable
+from runbooks_sandbox.binaries import BinariesUnavailable, find
 from runbooks_sandbox.faults import FAULTS
 from runbooks_sandbox.lifecycle import Played
 from runbooks_sandbox.state import INGRESSES, SandboxError, State, WrongCall
@@ -85,6 +85,20 @@ def start(name: str, **played: Any) -> None:
     if not lifecycle.start(state, Played(**played), console):
         console.print(f"sandbox {name} is already running")
     _show(lifecycle.status(state))
+
+
+@sandbox.command()
+@_explained
+def prepare() -> None:
+    """Get kube-apiserver and etcd onto this machine now, not at the first start.
+
+    Once; it takes some minutes where they cannot be downloaded and are compiled.
+
+    \b
+    Examples:
+      runbooks sandbox prepare
+    """
+    find(_console())
 
 
 @sandbox.command()

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from runbooks_sandbox.state import Settings, free_port
-from tests.faults.conftest import Shell, eventually, interrupt, listening, mounted
+from tests.faults.conftest import RUNBOOKS, Shell, eventually, interrupt, listening, mounted
 
 PARTS = ["envoy", "etcd", "kube-apiserver", "supervisor"]
 
@@ -153,6 +153,11 @@ def test_starts_and_processes_killed_at_random_moments_are_survived(shell: Shell
         eventually(lambda: json.loads(shell.finished(shell.popen("status", "--json"))[1])["ready"], 30)
         shell.run("stop")
         shell.nothing_is_left(0)
+
+
+def test_what_is_needed_is_there_before_the_first_start() -> None:
+    done = subprocess.run([RUNBOOKS, "sandbox", "prepare"], capture_output=True, text=True, check=False, timeout=60)
+    assert (0, True) == (done.returncode, "kube-apiserver and etcd: " in done.stdout + done.stderr), done
 
 
 def test_nothing_survives_the_folder(shell: Shell) -> None:
