@@ -15,6 +15,7 @@ from runbooks.cluster import Connection
 from runbooks.parameters import check
 from runbooks.procedure import SECTIONS
 from runbooks.procedure.needed_rights import rights_to_read
+from runbooks.readiness import deployment
 from runbooks.rights import Right
 from runbooks_sandbox import lifecycle
 from runbooks_sandbox.api import ApiError, Resource
@@ -99,9 +100,10 @@ def pods(sandbox: Sandbox) -> list[dict[str, Any]]:
 
 
 def running_values(sandbox: Sandbox) -> set[str]:
-    """The variable's values in the Deployment and in its Pods."""
-    template = sandbox.get(DEPLOYMENTS, SERVING, CONTROLLER)["spec"]["template"]
-    return {value(template["spec"]), *(value(pod["spec"]) for pod in pods(sandbox))}
+    """The variable's values in the Deployment and in its Pods, and whether its status still tells of a rollout."""
+    live = sandbox.get(DEPLOYMENTS, SERVING, CONTROLLER)
+    rolling = set() if deployment(live).done else {"rolling out"}
+    return {value(live["spec"]["template"]["spec"]), *(value(pod["spec"]) for pod in pods(sandbox)), *rolling}
 
 
 def failed(outcome: dict[str, Any]) -> list[str]:
