@@ -51,8 +51,9 @@ FOOT = """
 The notebook is written to a spare file beside it, which is renamed over it, and at most a tenth of the time goes into
 that; an output that is there already is never overwritten. The spare's space is allocated beforehand, so that a full
 disk leaves room for the words that say so. A runner that is killed (SIGKILL) or loses power leaves the last state and
-perhaps a spare, `.runbooks-….part`, and the kernel's small folder `runbooks-…` among the temporary files, which can be
-deleted; its kernel ends by itself within a second or so.
+perhaps a spare, `.runbooks-….part`, and two small folders `runbooks-…` among the temporary files, which can be deleted;
+the kernel's own holds what it wrote there, for example the client key of the kubeconfig (mode 0600). The kernel ends by
+itself within a second or so.
 
 A full disk is noticed at the next write, which may be a cell later; no further cell is sent then.
 

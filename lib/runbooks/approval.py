@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -135,8 +134,3 @@ def _under_new_root(change: Change, path: str, old: Any, new: Any, digests: set[
         if isinstance(item["new"], Mapping) and str(item["new"].get("issuer", "")).startswith(_NEW_ROOT)
     }
     return any(digest_of_field(change.identity, path, old, {**new, "issuer": one}) in digests for one in issuers)
-
-
-def from_environment() -> dict[str, Approved]:
-    """``known`` of this process."""
-    return known(os.environ)

@@ -29,24 +29,13 @@ class Done(Generic[Result]):
     results: tuple[Result | None, ...]
     errors: tuple[RunbookError, ...]
 
-    def completely(self) -> tuple[Result, ...]:
-        """What the work returned for every item.
-
-        Raises:
-            RunbookError: the first failure, where there was one.
-        """
-        if self.errors:
-            raise self.errors[0]
-        return cast("tuple[Result, ...]", self.results)
-
 
 def each(
     work: Callable[[Item], Result],
     items: Sequence[Item],
-    say: Callable[[str], None] = lambda _: None,
-    words: str = "",
+    say: Callable[[str], None],
+    words: str,
     finished: Callable[[Result], None] = lambda _: None,
-    fatal: type[RunbookError] | tuple[()] = (),
 ) -> Done[Result]:
     """Do the work for every item, several at a time.
 
@@ -56,39 +45,62 @@ def each(
         say: called with a line of progress every second.
         words: what is being done, for the line.
         finished: called in this thread with each result as it comes in, so that an interruption loses none.
-        fatal: an error that the other items would meet, too; what has not begun is not begun any more.
+    """
+    errors: list[RunbookError] = []
+    results = _all(work, items, say, words, finished, errors.append)
+    return Done(tuple(results), tuple(errors))
+
+
+def every(
+    work: Callable[[Item], Result],
+    items: Sequence[Item],
+    say: Callable[[str], None] = lambda _: None,
+    words: str = "",
+) -> tuple[Result, ...]:
+    """As ``each``, for work that is worth nothing unless all of it is done.
+
+    Returns:
+        What the work returned, in the items' order.
 
     Raises:
-        RunbookError: a fatal one.
+        RunbookError: the first failure; what has not begun is not begun any more.
     """
-    if len(items) == 1:
-        return _one(work, items[0], finished)
+    return cast("tuple[Result, ...]", tuple(_all(work, items, say, words, lambda _: None, _give_up)))
+
+
+def _give_up(error: RunbookError) -> None:
+    raise error
+
+
+def _all(
+    work: Callable[[Item], Result],
+    items: Sequence[Item],
+    say: Callable[[str], None],
+    words: str,
+    finished: Callable[[Result], None],
+    failed: Callable[[RunbookError], None],
+) -> list[Result | None]:
     results: list[Result | None] = [None] * len(items)
-    errors: list[RunbookError] = []
+
+    def settle(position: int, answer: Callable[[], Result]) -> None:
+        try:
+            result = results[position] = answer()
+            finished(result)
+        except RunbookError as error:
+            failed(error)
+
+    if len(items) == 1:
+        settle(0, lambda: work(items[0]))
+        return results
     with concurrent.futures.ThreadPoolExecutor(CONNECTIONS) as pool:
         futures = {pool.submit(work, item): position for position, item in enumerate(items)}
         try:
             for future in _told(futures, say, words):
-                try:
-                    result = results[futures[future]] = future.result()
-                    finished(result)
-                except RunbookError as error:
-                    if isinstance(error, fatal):
-                        raise
-                    errors.append(error)
-        except BaseException:  # an interruption: what has not begun does not begin any more
+                settle(futures[future], future.result)
+        except BaseException:  # an interruption or the end: what has not begun does not begin any more
             pool.shutdown(wait=True, cancel_futures=True)
             raise
-    return Done(tuple(results), tuple(errors))
-
-
-def _one(work: Callable[[Item], Result], item: Item, finished: Callable[[Result], None]) -> Done[Result]:
-    try:
-        result = work(item)
-    except RunbookError as error:
-        return Done((None,), (error,))
-    finished(result)
-    return Done((result,), ())
+    return results
 
 
 def _told(

@@ -303,11 +303,12 @@ def run(
             continue
         try:
             found.append(_run_one(section, {**values, "preceded_by": earlier}, parameters, archive, console))
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as error:
             _show_outcomes(found, console)
-            console.print(
-                f"{section.number}  interrupted; its record says how far it came. Run the same again: it goes on"
-            )
+            said = "its record says how far it came. Run the same again: it goes on"
+            if error.__cause__:  # why there is no record, or one without the notebook
+                said = str(error.__cause__)
+            console.print(f"{section.number}  interrupted; {escape(said)}")
             raise
     code = runs.overall(found)
     if as_json:

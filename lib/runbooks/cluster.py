@@ -342,7 +342,7 @@ class Connection:
         Raises:
             ConnectionFailed: the server cannot be reached.
         """
-        answers = batch.each(self._answer, tuple(dict.fromkeys(reads)), fatal=ConnectionFailed).completely()
+        answers = batch.every(self._answer, tuple(dict.fromkeys(reads)))
         return functools.reduce(Snapshot.plus, answers, Snapshot())
 
     def _answer(self, read: Read) -> Snapshot:

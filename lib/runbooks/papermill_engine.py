@@ -31,6 +31,8 @@ class RunbooksEngine:
             with _recorder(nb.metadata) as recorder:
                 return RunbookEngine.execute_notebook(nb, *args, keeper=recorder, **kwargs)
         except Interrupted as error:  # which papermill's command line makes an exit code 1 of
+            if error.__cause__:  # why there is no record, or one without the notebook
+                logging.getLogger("papermill").error(str(error.__cause__))
             raise SystemExit(128 + error.signum) from None
 
     @classmethod

@@ -185,8 +185,7 @@ class Recorder:
         return list(self._known | dict.fromkeys(Value(name, content) for name, content in heard))
 
     def _search(self, value: Mapping[str, Any], named: str) -> list[Hit]:
-        text = json.dumps(value, default=str, ensure_ascii=False)
-        return hygiene.scan(text.encode(errors="replace"), self._values(), named)
+        return hygiene.scan_value(value, self._values(), named)
 
     def _outcome(self, notebook: Path, how: Mapping[str, Any]) -> dict[str, Any]:
         found = runs.read_outcome(notebook)
@@ -212,22 +211,24 @@ def approved_plans(records: Iterable[Record], digests: Iterable[str]) -> dict[st
     Returns:
         ``changes`` and ``wrote`` by digest, as ``approval.known`` reads them.
     """
-    found: dict[str, dict[str, Any]] = {}
-    wanted = set(digests)
-    for record in records:
+    found: dict[str, dict[str, Any]] = {digest: {"changes": [], "wrote": []} for digest in digests}
+    unseen = set(found)
+    for record in reversed(tuple(records)):
+        if not unseen:  # whatever is older was there before the plan that was approved
+            break
         try:
             facts = record.facts()
         except RecordError:  # whatever cannot be read vouches for nothing
             continue
-        objects = facts.get("objects") or ()
-        digest = (facts.get("plan") or {}).get("digest")
-        if digest in wanted:
-            found.setdefault(digest, {"changes": objects, "wrote": []})
+        objects, under = facts.get("objects") or [], (facts.get("parameters") or {}).get("approve") or ()
         wrote = [one["target"] for one in objects if one.get("written")]
         wrote += [one["target"] for one in (facts.get("journal") or {}).get("written") or ()]
-        for used in wanted.intersection((facts.get("parameters") or {}).get("approve") or ()):
-            if used in found:
-                found[used]["wrote"] += wrote
+        for digest in found.keys() & set(under):
+            found[digest]["wrote"] += wrote
+        planned = str((facts.get("plan") or {}).get("digest"))
+        if planned in found:
+            found[planned]["changes"] = found[planned]["changes"] or objects
+            unseen -= {planned} - set(under)
     return found
 
 

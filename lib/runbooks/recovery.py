@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -63,10 +62,10 @@ def _close(archive: Archive, run: Run, record: Record) -> dict[str, Any]:
     more: dict[str, Any] = {"looked": {**looked, "said": said}} if announced else {}
     if (written or under_way) and journal.NAME not in withheld:
         more["journal"] = {"written": written, "under_way": under_way}
-    if not hygiene.scan(json.dumps(more, default=str, ensure_ascii=False).encode(errors="replace"), values):
-        told |= more
-    if withheld:
-        told["hygiene"] = {"hits": [hit.as_dict() for name in sorted(withheld) for hit in hits[name]]}
+    found = hygiene.scan_value(more, values, "(recovery)")
+    told |= {} if found else more
+    if found := [hit for name in sorted(withheld) for hit in hits[name]] + found:
+        told["hygiene"] = {"hits": [hit.as_dict() for hit in found]}
     run.close("recovery", paths, told, withheld)
     kept = sorted(set(left) - withheld)
     return {"id": record.id, "reason": told["reason"], "kept": kept, "withheld": sorted(withheld)}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import os
 import sys
 import threading
 from collections import defaultdict
@@ -170,7 +171,7 @@ class Runbook:
             if not (len(rights) > _MANY and self._connection.may(everywhere))
             for right in rights
         ]
-        answers = batch.each(self._connection.may, single, _say, "rights asked for").completely()
+        answers = batch.every(self._connection.may, single, _say, "rights asked for")
         return tuple(right for right, granted in zip(single, answers, strict=True) if not granted)
 
     def _finding(self, found: Finding) -> Finding:
@@ -206,7 +207,7 @@ class Runbook:
         self._after("preconditions", self._story.findings is not None)
         compared = [self._compared(step, wanted) for step in self._section.steps for wanted in self._objects(step)]
         asked = [(change, wanted) for change, wanted in compared if wanted]
-        answers = iter(batch.each(lambda one: self._with_opinion(*one), asked, _say, "objects compared").completely())
+        answers = iter(batch.every(lambda one: self._with_opinion(*one), asked, _say, "objects compared"))
         plan = Plan(tuple(next(answers) if wanted else change for change, wanted in compared))
         self._story.plan = plan
         if plan.problems:
@@ -230,7 +231,7 @@ class Runbook:
             given.approve,
             by=given.approved_by,
             until=given.approve_until,
-            found=approval.from_environment(),
+            found=approval.known(os.environ),
             now=dt.datetime.now(dt.UTC),
         )
         self._story.findings = (*(self._story.findings or ()), found)

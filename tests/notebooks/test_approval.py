@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from runbooks_sandbox.world import MEMBER_ROLLS
 from tests.conftest import Sandbox
-from tests.notebooks.test_command_line import BIN, ENVIRONMENT, command, run
+from tests.notebooks.test_command_line import BIN, ENVIRONMENT, command, papermill, run, structured
 
 WANTED = ("-p", "require_approval", "true")
 
@@ -110,6 +111,16 @@ def test_a_new_root_that_was_made_under_the_approval_counts_as_the_new_root(sand
     sandbox.api.request("DELETE", "/api/v1/namespaces/istio-system/secrets/wildcard-certs")
     code, ran = applied(sandbox, "6.4.2", *approving(digest))
     assert (0, f"as a part of {digest}, by Sato") == (code, ran["facts"]["approval"].get("said")), ran["reason"]
+
+
+def test_plain_papermill_takes_the_whole_plan(sandbox: Sandbox, tmp_path: Path) -> None:
+    digest, stem = planned(sandbox, "6.4.2"), "6.4.2-create-ingress-certificates"
+    wanted = ("-p", "mode", "apply", "-p", "require_approval", "True", "-p", "approved_by", "Sato")
+    refused = papermill(sandbox, stem, tmp_path / "refused.ipynb", *wanted)
+    assert (1, True) == (refused.returncode, "no approval was given" in refused.stderr), refused.stderr
+    done = papermill(sandbox, stem, tmp_path / "out.ipynb", *wanted, "-y", f"approve: [{digest}]")
+    assert 0 == done.returncode, done.stderr
+    assert "as a whole, by Sato" == structured(tmp_path / "out.ipynb")["outcome"]["approval"]["said"]
 
 
 @pytest.mark.parametrize(

@@ -119,6 +119,15 @@ def test_a_value_that_was_read_from_a_secret_of_the_cluster(place: Place, cell: 
     assert [("out.ipynb", 0o600)] == [(path.name, path.stat().st_mode & 0o777) for path in quarantined]
 
 
+def test_what_was_found_is_said_also_where_the_run_was_interrupted(place: Place) -> None:
+    cell = "import os, signal, time; print(value, flush=True); os.kill(os.getppid(), signal.SIGTERM); time.sleep(30)"
+    done = place.papermill(CONNECT, cell)
+    assert 143 == done.returncode
+    assert f"{NAMED} in the cell during" in done.stderr
+    assert "failed: secret found" in json.dumps(place.told()["outcome"])
+    assert set() == place.holding() - {str(place.folder / "printed.txt")}
+
+
 def test_an_environment_variable_whose_name_tells(place: Place) -> None:
     done = place.papermill("import os; print(os.environ['DEPLOY_TOKEN'])", DEPLOY_TOKEN=CANARY)
     assert 1 == done.returncode

@@ -87,6 +87,11 @@ def shown(text: str, values: Iterable[Value] = ()) -> str:
     return f"‹not shown: it holds {names}›" if hits else text
 
 
+def scan_value(value: Mapping[str, Any], values: Iterable[Value] = (), named: str = "(value)") -> list[Hit]:
+    """Every secret in what is about to be signed."""
+    return scan(json.dumps(value, default=str, ensure_ascii=False).encode(errors="replace"), values, named)
+
+
 def scan_file(name: str, content: bytes, values: Iterable[Value] = ()) -> list[Hit]:
     """Every secret in a file: by cell where it is a notebook."""
     return scan_notebook(content, values) if name.endswith(".ipynb") else scan(content, values, f"({name})")
