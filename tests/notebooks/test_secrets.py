@@ -120,7 +120,9 @@ def test_a_value_that_was_read_from_a_secret_of_the_cluster(place: Place, cell: 
 
 
 def test_what_was_found_is_said_also_where_the_run_was_interrupted(place: Place) -> None:
-    cell = "import os, signal, time; print(value, flush=True); os.kill(os.getppid(), signal.SIGTERM); time.sleep(30)"
+    # what was printed has to have arrived before the signal does
+    wait = "time.sleep(1); os.kill(os.getppid(), signal.SIGTERM); time.sleep(30)"
+    cell = f"import os, signal, time; print(value, flush=True); {wait}"
     done = place.papermill(CONNECT, cell)
     assert 143 == done.returncode
     assert f"{NAMED} in the cell during" in done.stderr
