@@ -63,7 +63,7 @@ class Sandbox:
         found: dict[str, dict[str, Any]] = {}
         notebook = json.loads((ROOT / "notebooks" / f"{SECTIONS[number].stem}.ipynb").read_text())
         for cell in notebook["cells"]:
-            if cell["cell_type"] != "code" or cell["id"] in ("parameters", "connect", "verdict"):
+            if cell["cell_type"] != "code" or cell["id"] in ("parameters", "values", "connect", "verdict"):
                 continue
             verb, _, step = cell["id"].partition("-")
             view: View = getattr(runbook, verb)(*([step] if step else []))

@@ -50,6 +50,30 @@ class Approved:
         ]
 
 
+@dataclass(frozen=True)
+class Consent:
+    """An approval that somebody gave in the notebook, of the plan that stands there.
+
+    Args:
+        changes: the plan's changes, as it shows them.
+        digest: the plan's digest.
+        by: who approved it.
+        given: when.
+        until: how long it holds.
+    """
+
+    changes: tuple[Mapping[str, Any], ...]
+    digest: str
+    by: str
+    given: dt.datetime
+    until: dt.datetime
+
+    def judge(self, plan: Plan, now: dt.datetime) -> Finding:
+        """Whether a plan made now is the approved one, or what is left of it."""
+        known = {self.digest: Approved(self.changes)}
+        return judge(plan, (self.digest,), by=self.by, until=self.until.isoformat(), found=known, now=now)
+
+
 def _digest(change: Mapping[str, Any], item: Mapping[str, Any]) -> str:
     # a record of an older version has no identity, so its digest is another one
     return digest_of_field(change.get("identity") or (), item["path"], item["old"], item["new"])

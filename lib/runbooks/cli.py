@@ -21,7 +21,7 @@ from rich.markup import escape
 from rich.status import Status
 from rich.table import Table
 
-from runbooks import cli_records
+from runbooks import cli_records, environments
 from runbooks import run as runs
 from runbooks.errors import ParameterError, RunbookError, UsageError
 from runbooks.handled_secrets import environment
@@ -354,41 +354,16 @@ def _sections(names: Sequence[str], ingress: str) -> tuple[Section, ...]:
 
 
 def _values(section: Section, folder: Path, given: Iterable[tuple[str, str]], mode: str | None) -> dict[str, Any]:
-    """The parameters of one runbook: cluster.yaml, then its own file, then the command line."""
-    _refuse_strangers(folder)
-    shared = read_file(folder / "cluster.yaml")
-    if strangers := [name for name in shared if name not in Parameters.model_fields]:
-        own = [name for name in strangers if any(name in one.model.model_fields for one in SECTIONS.values())]
-        said = f"{', '.join(strangers)} is no parameter that all runbooks share"
-        nearest = "; ".join(unknown(strangers, Parameters))
-        remedy = f"put {', '.join(own)} into the runbook's own file" if own else nearest
-        raise ParameterError(f"reading {folder / 'cluster.yaml'}", said, remedy)
-    values = dict(shared)
-    for file in _own_files(section, folder):
-        values |= read_file(file)
+    """The parameters of one runbook: the environment's files, then the command line."""
+    values = environments.read(section, folder)
     for name, text in given:
         if name in section.model.model_fields:
             values[name] = from_text(section.model, name, text)
     return values | ({"mode": mode} if mode else {})
 
 
-def _own_files(section: Section, folder: Path) -> list[Path]:
-    """The files besides cluster.yaml; 6.4.1 judges what the others would be run with, so it takes theirs too."""
-    files = [folder / f"{other.stem}.yaml" for other in SECTIONS.values() if issubclass(section.model, other.model)]
-    return [file for file in files if file.exists()]
-
-
 def _checked(section: Section, values: Mapping[str, Any], folder: Path) -> Parameters:
-    return check(section.model, values, [folder / "cluster.yaml", *_own_files(section, folder)])
-
-
-def _refuse_strangers(folder: Path) -> None:
-    """A file that no runbook reads is most likely misnamed, and what it sets would silently not hold."""
-    known = {"cluster", *(section.stem for section in SECTIONS.values())}
-    for path in sorted(folder.glob("*.y*ml")):
-        if path.stem not in known or path.suffix != ".yaml":
-            names = ", ".join(f"{name}.yaml" for name in sorted(known))
-            raise ParameterError(f"reading {path}", "no runbook reads a file of this name", f"name it one of {names}")
+    return check(section.model, values, environments.files(section, folder))
 
 
 def _refuse_unknown(sections: Sequence[Section], given: Iterable[tuple[str, str]]) -> None:

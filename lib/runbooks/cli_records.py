@@ -15,9 +15,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from runbooks import recovery
+from runbooks import adopting, recovery
 from runbooks.errors import NotChecked, RecordError, RunbookError, SecretFound, UsageError
-from runbooks.keeper import MIME
 from runbooks.record import adoption, durable, export, hygiene, index, keys, log, page, statement, verification
 from runbooks.record import archive as archives
 from runbooks.record.archive import VARIABLE, Archive, Record, default_folder
@@ -463,33 +462,16 @@ def add(files: Sequence[Path], folder: Path | None, as_json: bool) -> None:
       runbooks records add ~/airflow/output/*.ipynb
     """
     archive = _open(folder, signing=True)
-    contents = [(path, archives.read_file(path)) for path in files]
-    made = [(path, content, adoption.facts(content, str(path), MIME)) for path, content in contents]
-    for path, content, _ in made:
-        _refuse_secrets(path, content)
-        twice = sum(content == other for _, other in contents) > 1
-        if known := "of this call" if twice else index.adopted_as(archive, log.digest(content)):
-            raise UsageError(f"adopting {path}", f"record {known} holds it already", "leave it out; nothing was added")
-    found = []
-    for path, _, facts in made:
-        entry = archive.adopt(path, facts)
-        found.append({"id": entry.record, "file": str(path), "cannot_be_vouched_for": facts["cannot_be_vouched_for"]})
+    found = adopting.adopt(archive, files)
     if as_json:
-        _print_json(found)
+        told = [{"id": one.id, "file": str(one.file), "cannot_be_vouched_for": list(one.doubts)} for one in found]
+        _print_json(told)
         return
     for one in found:
-        click.echo(f"{one['id']}  {one['file']}")
-        for doubt in one["cannot_be_vouched_for"]:
+        click.echo(f"{one.id}  {one.file}")
+        for doubt in one.doubts:
             click.echo(f"  cannot be vouched for: {doubt}")
     click.echo(archive.head)
-
-
-def _refuse_secrets(path: Path, content: bytes) -> None:
-    if hits := hygiene.scan_notebook(content):
-        said = "; ".join(f"{hit.secret} in cell {hit.cell}" for hit in hits[:3])
-        raise SecretFound(
-            f"adopting {path}", said, "take it out of the notebook, and change the secret; nothing was added"
-        )
 
 
 @records.command()

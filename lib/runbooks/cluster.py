@@ -107,6 +107,23 @@ def connect(kubeconfig: str, context: str) -> Connection:
     return Connection(ApiClient(configuration), context, disclosure)
 
 
+def contexts(kubeconfig: str) -> list[str]:
+    """The names of the contexts of a kubeconfig, the current one first.
+
+    Raises:
+        ConnectionFailed: it cannot be read.
+    """
+    attempted = f"reading the contexts of {kubeconfig or 'the default kubeconfig'}"
+    try:
+        found, current = config.list_kube_config_contexts(kubeconfig or None)
+    except (ConfigException, yaml.YAMLError, OSError, TypeError, ValueError, KeyError) as error:
+        raise ConnectionFailed(
+            attempted, " ".join(str(error).split()), "set kubeconfig to a kubeconfig file"
+        ) from error
+    names = [str(one["name"]) for one in found]
+    return sorted(names, key=lambda name: name != (current or {}).get("name"))
+
+
 class _Overheard(logging.Handler):
     """What the client only logs: that a login program failed, after which it would go on as an anonymous user."""
 

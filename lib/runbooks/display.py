@@ -7,19 +7,24 @@ meets outside of error messages are made here, in ``procedure`` and in ``precond
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from html import escape
+from pathlib import Path
 from typing import Any
 
 import yaml
 
+from runbooks.approval import Consent
 from runbooks.keeper import MIME
 from runbooks.plan import Change, Operation, Plan
+from runbooks.procedure import SECTIONS
 from runbooks.procedure.section import Section, Step
 from runbooks.verdicts import Checked, Finding, Proof, Verdict, few
+from runbooks.wait import Look
 
 _SIGNS = {
     Verdict.MET: "✓",
@@ -101,7 +106,7 @@ def _titled(title: str, body: str) -> str:
     return f"<p><b>{escape(title)}</b></p>{body}"
 
 
-def _counted(count: int, words: str) -> str:
+def counted(count: int, words: str) -> str:
     """``1 object``, ``2 objects``; empty for none."""
     return f"{count} {words}" + ("s" if count != 1 else "") if count else ""
 
@@ -123,6 +128,21 @@ def target(section: Section, data: Mapping[str, Any]) -> View:
     html = _table_html(("target", ""), [(escape(name), escape(value)) for name, value in rows])
     brief = f"{data['server']}, Kubernetes {data['kubernetes']}, as {data['user']}"
     return View("target", dict(data), f"{title}\n{_table_text(rows, '  ')}", _titled(title, html), (brief,))
+
+
+def values(section: Section, given: Mapping[str, Any], rest: Mapping[str, Any], wrong: Sequence[str]) -> View:
+    """The values in force: those that are set, what is wrong with them, and, folded, those at their defaults."""
+    title = f"Values in force for runbook {section.number}"
+    rows = [(name, _value(value)) for name, value in given.items()] or [("(none is set)", "")]
+    left = [(name, _value(value)) for name, value in rest.items()]
+    amiss = [f"✗ {said}" for said in wrong]
+    text = "\n".join([title, _table_text(rows, "  "), f"  and {len(left)} at their defaults", *amiss])
+    html = _table_html(("parameter", "value"), [tuple(map(escape, row)) for row in rows])
+    defaults = _table_html(("parameter", "default"), [tuple(map(escape, row)) for row in left])
+    html += f"<details><summary>{len(left)} at their defaults</summary>{defaults}</details>"
+    html += "".join(f"<p>{escape(said)}</p>" for said in amiss)
+    data = {"values": {**given, **rest}, "given": list(given), "wrong": list(wrong)}
+    return View("values", data, text, _titled(title, html), (f"{len(given)} set, {len(left)} at defaults", *amiss))
 
 
 def finding_dict(finding: Finding) -> dict[str, str]:
@@ -183,7 +203,7 @@ def desired(
     listed = "".join(f"<li>{escape(erratum)}</li>" for erratum in errata)
     html = f"<pre>{escape(text)}</pre><p>Differs from the page:</p><ul>{listed}</ul>"
     head = f"Nothing to do: {inapplicable}." if inapplicable else "Nothing has been sent yet."
-    counts = (_counted(len(manifests), "object"), _counted(len(files), "file"))
+    counts = (counted(len(manifests), "object"), counted(len(files), "file"))
     brief = " and ".join(filter(None, counts)) or inapplicable or "nothing"
     return View("desired", {"manifests": list(manifests)}, f"{head}\n{text}{noted}", _titled(head, html), (brief,))
 
@@ -375,10 +395,82 @@ def proved(step: Step, checked: Sequence[Checked]) -> View:
     return View("proved", data, "\n".join(lines), _table_html(("", "effect", ""), html), tuple(brief))
 
 
-def failure(kind: str, step: str, lines: Sequence[str]) -> View:
-    """Why a step could not be carried out, in the words of the error."""
+def question(plan: Plan, host: str, minutes: int) -> View:
+    """What is asked where a plan waits for its approval; also what stays on the page where nobody answers."""
+    text = (
+        f"Not approved yet: {counted(len(plan.pending), 'change')} on {host}, {plan.digest}. An approval is of just "
+        f"this plan and holds {minutes} minutes. Until then the cells below change nothing."
+    )
+    data = {"approved": False, "digest": plan.digest}
+    return View("approval", data, text, f"<p>{escape(text)}</p>", ("not approved",))
+
+
+def consented(consent: Consent, host: str, changes: int) -> View:
+    """Who has approved what, where, and for how long."""
+    data = {
+        "approved": True,
+        "digest": consent.digest,
+        "by": consent.by,
+        "given": consent.given.isoformat(timespec="seconds"),
+        "until": consent.until.isoformat(timespec="seconds"),
+    }
+    text = (
+        f"✓ Approved by {consent.by} at {data['given']}, until {data['until']}: {counted(changes, 'change')} on "
+        f"{host}, {consent.digest}. The cells below make these changes, each when it is run: select the next one, then "
+        "Run ▸ Run Selected Cell and All Below."
+    )
+    return View("approval", data, text, f"<p><b>{escape(text)}</b></p>", (f"approved by {consent.by}",))
+
+
+def awaiting(looks: Sequence[Look], since: dt.datetime, until: dt.datetime) -> View:
+    """A wait that goes on: each object, since when, until when at most, and the server's own reason."""
+    rows = [
+        (
+            f"{_SIGNS[Proof.PROVEN] if one.done else _SIGNS[Verdict.WAITING]} {one.title}",
+            f"{one.seconds:.0f} s",
+            _said(one),
+        )
+        for one in looks
+    ]
+    done = sum(one.done for one in looks)
+    head = f"{done} of {len(looks)} ready, since {since:%H:%M:%S}, until {until:%H:%M:%S} UTC at most"
+    html = f"<p>{head}</p>" + _table_html(("object", "for", ""), [tuple(map(escape, row)) for row in rows])
+    data = {"ready": done, "of": len(looks), "since": since.isoformat(), "until": until.isoformat()}
+    return View("awaiting", data, f"{head}\n{_table_text(rows)}", html, (head,))
+
+
+def _said(look: Look) -> str:
+    return "ready" if look.done else look.message
+
+
+def archived(name: str, folder: Path, head: str, doubts: Sequence[str], said: str) -> View:
+    """Where the notebook is kept now, and what nobody can vouch for, since a person stepped through it."""
+    first = f"✓ Archived as {name} in {folder}. " + (f"{said.capitalize()}. " if said else "") + f"Head: {head}"
+    text = "\n".join([first, "What cannot be vouched for:", *(f"  {doubt}" for doubt in doubts)])
+    listed = "".join(f"<li>{escape(doubt)}</li>" for doubt in doubts)
+    html = f"<p>{escape(first)}</p><p>What cannot be vouched for:</p><ul>{listed}</ul>"
+    return View("archive", {"record": name, "head": head}, text, html, (f"archived as {name}",))
+
+
+def failure(kind: str, step: str, lines: Sequence[str], see: str = "", trace: str = "") -> View:
+    """Why something could not be carried out, in the words of the error.
+
+    Args:
+        kind: of the result that there is none of.
+        step: of the cell.
+        lines: what was attempted, what was said, what to do.
+        see: the section whose runbook mends it; a link for whoever reads this in JupyterLab.
+        trace: the traceback, which folds open.
+    """
     text = "\n".join(lines)
-    html = f'<div style="border-left:4px solid #c00;padding-left:0.6em"><pre>{escape(text)}</pre></div>'
+    html = "".join(f"<p>{escape(line)}</p>" for line in lines)
+    if section := SECTIONS.get(see):
+        html += f'<p><a href="{section.stem}.ipynb">Open {section.stem}</a></p>'
+    if trace:
+        html += (
+            f"<details><summary>Traceback, for whoever mends the program</summary><pre>{escape(trace)}</pre></details>"
+        )
+    html = f'<div role="alert" style="border-left:4px solid #c00;padding-left:0.6em">{html}</div>'
     return View(kind, {"step": step, "failure": list(lines)}, f"✗ {text}", html, ("failed", *lines))
 
 

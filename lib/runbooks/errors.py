@@ -128,6 +128,10 @@ class CertificateError(RunbookError):
     """A key, certificate or chain cannot be used."""
 
 
+class NotApproved(RunbookError):
+    """What was given as an approval approves nothing."""
+
+
 class OutOfOrder(RunbookError):
     """A cell was run before the one that it depends on."""
 

@@ -216,6 +216,12 @@ class Parameters(BaseModel):
     approve_until: Moment = Field(
         "", description="until when the approval holds, with a zone", examples=["2026-12-01T06:00:00+09:00"]
     )
+    approval_minutes: Annotated[int, Field(ge=1, le=1440)] = Field(
+        60, description="how long an approval holds that is given in the notebook, in minutes"
+    )
+    production: bool = Field(
+        False, description="true: whoever approves in the notebook types the name of the API server"
+    )
     preceded_by: list[Text] = Field(
         [], description="sections that the same call runs before this one; runbooks run sets it", examples=[["6.4.2"]]
     )
@@ -325,6 +331,32 @@ class CheckPrerequisites(
         return tuple(self.members)
 
 
+# --- the order in which a person is asked for them; what is in none of the groups is asked for last ---------------
+
+GROUPS: dict[str, tuple[str, ...]] = {
+    "The cluster": ("context", "kubeconfig", "api_server", "cluster_id", "production"),
+    "The change": ("mode", "change_ticket", "reason"),
+    "Service Mesh and Knative": ("ingress", "mesh_namespace", "members", "mtls"),
+    "Certificates and the way in": (
+        *("ingress_domain", "certificate_secret", "certificates_dir", "trust_anchor", "ingress_address"),
+    ),
+    "Seldom needed": (
+        *("serverless_version", "mesh_version", "take_over", "strict_documentation", "timeout_s", "approval_minutes"),
+        *("require_change_ticket", "require_reason", "require_approval"),
+    ),
+}
+BY_THE_CALLER = ("approve", "approved_by", "approve_until", "preceded_by")
+
+
+def groups(model: type[Parameters]) -> dict[str, tuple[str, ...]]:
+    """The names of a runbook's parameters by group, its own ones first after the cluster and the change."""
+    shared = {name for names in GROUPS.values() for name in names} | set(BY_THE_CALLER)
+    own = tuple(name for name in model.model_fields if name not in shared)
+    first, second, *others = GROUPS
+    found = {first: GROUPS[first], second: GROUPS[second], **({"This runbook": own} if own else {})}
+    return found | {name: GROUPS[name] for name in others}
+
+
 # --- checking ----------------------------------------------------------------------------------------------------
 
 _WANTED = {str: "text", int: "a whole number", bool: "true or false", list: "a list of names"}
@@ -396,6 +428,25 @@ def unknown(names: Iterable[str], model: type[Parameters]) -> list[str]:
     return found
 
 
+def problems(model: type[Parameters], values: Mapping[str, object]) -> list[str]:
+    """What is wrong with the values, one sentence each, which begins with the parameter's name; empty where nothing is.
+
+    Args:
+        model: the runbook's schema.
+        values: names and values as given.
+    """
+    return _checked(model, values)[1]
+
+
+def _checked(model: type[Parameters], values: Mapping[str, object]) -> tuple[Parameters | None, list[str]]:
+    found = unknown(values, model)
+    try:
+        parameters = model.model_validate({name: values[name] for name in values if name in model.model_fields})
+    except ValidationError as error:
+        return None, found + [_problem(model, dict(item)) for item in error.errors()]
+    return parameters, found + _missing(parameters)
+
+
 def check(model: type[Parameters], values: Mapping[str, object], files: Iterable[Path] = ()) -> Parameters:
     """The typed parameters.
 
@@ -408,14 +459,8 @@ def check(model: type[Parameters], values: Mapping[str, object], files: Iterable
         ParameterError: a name is unknown, or a value is missing, of the wrong type, or not usable. It names all of
             them at once.
     """
-    found = unknown(values, model)
-    try:
-        parameters = model.model_validate({name: values[name] for name in values if name in model.model_fields})
-    except ValidationError as error:
-        found += [_problem(model, dict(item)) for item in error.errors()]
-    else:
-        found += _missing(parameters)
-    if found:
+    parameters, found = _checked(model, values)
+    if found or parameters is None:
         attempted = f"reading the parameters of runbook {model.section}"
         if read := " and ".join(map(str, files)):
             attempted += f" in {read}"
@@ -458,20 +503,17 @@ def _missing_files(parameters: CreateIngressCertificates) -> list[str]:
     return found
 
 
-def from_globals(model: type[Parameters], given: Mapping[str, object]) -> Parameters:
-    """The typed parameters out of a notebook's ``globals()``.
+def of_notebook(model: type[Parameters], given: Mapping[str, object]) -> dict[str, object]:
+    """The values that a notebook's cells have bound, out of its ``globals()``.
 
     In a fresh kernel every name that the notebook binds before its first import is a parameter, so a misspelt one,
     which papermill only warns about, is found. When cells are run again the kernel holds other names too, and only
     the declared ones are read.
-
-    Raises:
-        ParameterError: see ``check``.
     """
     names = [name for name in given if not name.startswith("_") and name not in _KERNEL_NAMES]
     if "open_runbook" in given:
         names = [name for name in names if name in model.model_fields]
-    return check(model, {name: given[name] for name in names})
+    return {name: given[name] for name in names}
 
 
 # --- reading -----------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import functools
 import os
 import sys
 import threading
@@ -15,9 +16,10 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from importlib import metadata
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 from runbooks import approval, batch, certificate_folder, cluster, display, wait
+from runbooks.approval import Consent
 from runbooks.checks.check import Check
 from runbooks.cluster import Connection
 from runbooks.display import View
@@ -25,6 +27,7 @@ from runbooks.errors import (
     CertificateError,
     Conflict,
     Forbidden,
+    NotApproved,
     NotDone,
     OutOfOrder,
     RunbookError,
@@ -33,7 +36,7 @@ from runbooks.errors import (
 )
 from runbooks.journal import Journal
 from runbooks.manifests import Manifest
-from runbooks.parameters import Parameters, from_globals
+from runbooks.parameters import Parameters, check
 from runbooks.plan import (
     Change,
     Desired,
@@ -51,6 +54,7 @@ from runbooks.plan import (
     masked,
     take_overs,
 )
+from runbooks.presence import NOBODY, Person, Question
 from runbooks.procedure import SECTIONS
 from runbooks.procedure.needed_rights import rights_to_write
 from runbooks.procedure.section import Awaited, Section, Step, Wanted
@@ -60,29 +64,51 @@ from runbooks.situation import Situation
 from runbooks.snapshot import Live
 from runbooks.target import identify
 from runbooks.verdicts import EXIT_CODES, Checked, Finding, Proof, Verdict, blocking, conclude, few
+from runbooks.wait import Waited
 from runbooks.writing import Writing
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 _PLAN_ATTEMPTS = 5
 _MANY = 10  # of rights alike, from which on one question for all namespaces is worth it
 _EFFECT_TIMEOUT_S = 60.0  # how long a change may take from the API server to the last proxy
+_LOOK = "look at the plan above, and approve what it shows"
+_PLAN_AGAIN = "Run the cells from the preconditions on again, and approve what the plan then shows."
 _FILE_PARAMETERS = ("key_file", "chain_file", "trust_anchor")
 
 
-def open_runbook(section: str, given: Mapping[str, object]) -> Runbook:
+def open_runbook(section: str, given: Mapping[str, object], person: Person = NOBODY) -> Runbook:
     """Bind a runbook to its parameters and its target. Nothing has happened yet besides saying hello.
 
     Args:
         section: the documented number, for example ``"6.4.3"``.
-        given: the notebook's ``globals()``.
+        given: names and values.
+        person: who may be asked.
 
     Raises:
         ParameterError: a parameter is unknown, missing, or not usable.
         ConnectionFailed: the cluster cannot be reached, or is not the one that the parameters name.
     """
     found = SECTIONS[section]
-    parameters = from_globals(found.model, given)
+    parameters = check(found.model, given)
+    if person.attends and parameters.mode == "apply" and not parameters.approve:
+        parameters = parameters.model_copy(update={"mode": "plan"})  # until they have approved what they see
     connection = cluster.connect(parameters.kubeconfig, parameters.context)
-    return Runbook(found, parameters, connection, identify(connection, parameters))
+    return Runbook(found, parameters, connection, identify(connection, parameters), person)
+
+
+def _cell(call: Callable[P, R]) -> Callable[P, R]:
+    """A call that a cell makes: where a person is there, what goes wrong in it is shown as they want to read it."""
+
+    @functools.wraps(call)
+    def called(*args: P.args, **keywords: P.kwargs) -> R:
+        runbook = args[0]
+        assert isinstance(runbook, Runbook)
+        with runbook.person.cell():
+            return call(*args, **keywords)
+
+    return called
 
 
 @dataclass
@@ -92,6 +118,7 @@ class _Story:
     findings: tuple[Finding, ...] | None = None
     plan: Plan | None = None
     approval: dict[str, str] = field(default_factory=dict)
+    consent: Consent | None = None
     written: list[dict[str, Any]] = field(default_factory=list)
     waited: list[dict[str, Any]] = field(default_factory=list)
     checked: list[Checked] = field(default_factory=list)
@@ -108,15 +135,22 @@ class Runbook:
         parameters: how.
         connection: where.
         identity: who answered, and who we are to it.
+        person: who may be asked.
     """
 
     def __init__(
-        self, section: Section, parameters: Parameters, connection: Connection, identity: Mapping[str, Any]
+        self,
+        section: Section,
+        parameters: Parameters,
+        connection: Connection,
+        identity: Mapping[str, Any],
+        person: Person = NOBODY,
     ) -> None:
         self._section = section
-        self._parameters = parameters
+        self._bound = self._parameters = parameters
         self._connection = connection
         self._identity = dict(identity)
+        self.person = person
         self._started = dt.datetime.now(dt.UTC)
         self._situation: Situation[Parameters] = Situation(parameters, self._started)
         self._story = _Story()
@@ -130,11 +164,21 @@ class Runbook:
         """Which cluster answered, in which version, and who we are to it."""
         return display.target(self._section, self._identity)
 
+    @_cell
     def preconditions(self) -> View:
         """Read what the section depends on, and judge each precondition.
 
         What is not met is reported and blocks every change; the cells run on.
         """
+        self._in_mode(self._bound.mode)
+        return display.preconditions(self._judged())
+
+    def _in_mode(self, mode: str) -> None:
+        self._parameters = self._bound.model_copy(update={"mode": mode})
+        self._identity["mode"] = mode
+
+    def _judged(self) -> tuple[Finding, ...]:
+        """A new story: what is there now, and how each precondition comes out."""
         self._story = _Story()
         section, parameters = self._section, self._parameters
         situation = Situation(
@@ -152,7 +196,7 @@ class Runbook:
         if not section.steps:
             self._story.plan = Plan(())
         self._story.findings = tuple(self._finding(need(self._situation)) for need in section.needs(parameters))
-        return display.preconditions(self._story.findings)
+        return self._story.findings
 
     def _asked(self, situation: Situation[Parameters]) -> tuple[Right, ...]:
         """The rights to ask the server about: what is found decides which objects there are to write."""
@@ -181,6 +225,7 @@ class Runbook:
             return replace(found, verdict=Verdict.WAITING)
         return found
 
+    @_cell
     def desired(self) -> View:
         """Build the objects in memory and show them; nothing is sent."""
         self._after("preconditions", self._story.findings is not None)
@@ -199,12 +244,18 @@ class Runbook:
         """What a step wants; nothing where the section has nothing to do on this cluster."""
         return () if self._section.inapplicable(self._situation) else step.objects(self._situation)
 
+    @_cell
     def plan(self) -> View:
         """Compare every object of the section with the cluster, and ask the server what it would say.
 
         In verify, and where a precondition blocks, the comparison is local and the server is not asked.
         """
         self._after("preconditions", self._story.findings is not None)
+        self._story.consent = None  # it was of the plan before
+        plan = self._planned()
+        return display.plan(plan, self._parameters.mode, self._approval(plan))
+
+    def _planned(self) -> Plan:
         compared = [self._compared(step, wanted) for step in self._section.steps for wanted in self._objects(step)]
         asked = [(change, wanted) for change, wanted in compared if wanted]
         answers = iter(batch.every(lambda one: self._with_opinion(*one), asked, _say, "objects compared"))
@@ -219,7 +270,7 @@ class Runbook:
             remedy = "settle it first, or go on: these will fail, and the others are made"
             found = Finding("The server accepts every change", Verdict.WARNING, said, remedy)
             self._story.findings = (*(self._story.findings or ()), found)
-        return display.plan(plan, self._parameters.mode, self._approval(plan))
+        return plan
 
     def _approval(self, plan: Plan) -> Finding | None:
         """Whether the plan is approved, where that is asked for; a plan without changes needs nobody's approval."""
@@ -320,8 +371,119 @@ class Runbook:
             answer = self._connection.apply(kind, manifest, field_manager=manager, force=True, dry_run=True)
         return admitted(change, wanted, live, answer.live)
 
+    # --- approving -----------------------------------------------------------------------------------------------
+
+    @_cell
+    def approve(self, digest: str = "", by: str = "", name: str = "") -> View | None:
+        """Ask for the approval of the plan above, or take it: the digest and a name stand for the button.
+
+        An approval switches this kernel to ``apply``, for this plan and for ``approval_minutes``. The cells below make
+        the changes when they are run; before the first one the cluster is looked at again.
+
+        Args:
+            digest: of the plan that is approved, as the cell above prints it; empty to be asked.
+            by: who approves it.
+            name: the name of the API server, which has to be given where ``production`` is set.
+
+        Returns:
+            What is to be said; nothing where a person is asked, who sees the question instead.
+
+        Raises:
+            NotApproved: what was given approves nothing.
+        """
+        self._after("plan", self._story.plan is not None)
+        plan, mode = self._story.plan, self._parameters.mode
+        assert plan is not None
+        if digest or by or name:
+            if digest != plan.digest:
+                raise NotApproved("approving the plan", f"its digest is {plan.digest}, not {digest or 'given'}", _LOOK)
+            return self._consent(by, name)
+        if reason := self._nothing_to_approve(plan):
+            return display.note("approval", "", reason)
+        if self._story.approval:
+            return display.note("approval", "", f"The plan is approved: {self._story.approval['said']}.")
+        if mode == "apply":
+            return display.note("approval", "", "No approval is asked for (require_approval, approve).")
+        if not self.person.attends:
+            return display.note(
+                "approval", "", f"Mode plan: nothing is changed. Who approves this names {plan.digest}."
+            )
+        self.person.ask(
+            Question(
+                display.question(plan, self._host, self._parameters.approval_minutes),
+                f"Approve {display.counted(len(plan.pending), 'change')} on {self._host}",
+                str(self._identity["user"]),
+                self._host if self._parameters.production else "",
+                self._consent,
+            )
+        )
+        return None
+
+    def _nothing_to_approve(self, plan: Plan) -> str:
+        if self._parameters.mode == "verify":
+            return "Mode verify: nothing is changed, so there is nothing to approve."
+        if self._blocked:
+            return "Nothing can be approved: a precondition is not met, see above."
+        if not plan.pending:
+            return "Nothing to approve: everything is as wanted. Mode verify proves it."
+        return ""
+
+    @property
+    def _host(self) -> str:
+        return self._connection.server.partition("://")[2].partition("/")[0]
+
+    def _consent(self, by: str, name: str) -> View:
+        plan, given = self._story.plan, self._parameters
+        assert plan is not None
+        attempted, now = "approving the plan", dt.datetime.now(dt.UTC)
+        if given.mode != "plan":
+            raise NotApproved(
+                attempted, f"mode {given.mode} takes none here", "run the cell plan again, and look at it"
+            )
+        if reason := self._nothing_to_approve(plan):
+            raise NotApproved(attempted, reason, _LOOK)
+        if not by.strip():
+            raise NotApproved(attempted, "it does not say who approves it", "give a name; it is kept in the record")
+        if given.production and name.strip() != self._host:
+            said = f"{name.strip()!r} is not {self._host}" if name.strip() else "the name of the API server is missing"
+            raise NotApproved(attempted, said, f"this cluster is in production: type {self._host}")
+        check(type(given), given.model_dump() | {"mode": "apply"})  # what apply wants besides, a reason maybe
+        until = now + dt.timedelta(minutes=given.approval_minutes)
+        changes = tuple(display.plan_dict(plan)["changes"])
+        self._story.consent = Consent(changes, plan.digest, by.strip(), now, until)
+        return display.consented(self._story.consent, self._host, len(plan.pending))
+
+    def _begin(self, kind: str, step: Step) -> View | None:
+        """From plan to apply, before the first change: nothing where the plan of this moment is the approved one.
+
+        It may also be what is left of the approved one. Otherwise what was seen and approved stays as it was, but for
+        the approval: that is used up.
+        """
+        consent, seen = self._story.consent, (self._story, self._situation)
+        assert consent is not None
+        now = dt.datetime.now(dt.UTC)
+        if now > consent.until:
+            self._story.consent = None
+            return display.note(kind, step.id, f"Not run: the approval by {consent.by} has ended. {_PLAN_AGAIN}")
+        self._in_mode("apply")
+        self._judged()
+        found = consent.judge(self._planned(), now)
+        amiss = [f"{one.title}: {one.said}" for one in blocking((*(self._story.findings or ()), found))]
+        if amiss:
+            self._story, self._situation = seen
+            self._story.consent = None
+            self._in_mode("plan")
+            lines = ["Nothing was changed: the cluster is not what was approved any more", *amiss, _PLAN_AGAIN]
+            return display.failure(kind, step.id, lines)
+        told = {"digest": consent.digest, "by": consent.by, "until": consent.until.isoformat(timespec="seconds")}
+        given = {"given": consent.given.isoformat(timespec="seconds")}
+        self._story.approval = {"verdict": str(found.verdict), "said": found.said, **told, **given}
+        self._story.consent = consent
+        return None
+
     # --- changing ------------------------------------------------------------------------------------------------
 
+    @_cell
     def apply(self, step_id: str) -> View:
         """Make the planned changes of one step; in verify and plan, say that nothing is changed."""
         return self._carried_out("applied", "apply", self._section.step(step_id), self._apply)
@@ -329,7 +491,14 @@ class Runbook:
     def _apply(self, step: Step) -> View:
         assert self._story.plan is not None
         planned = zip(self._objects(step), self._story.plan.of_step(step.id), strict=True)
-        pending = [(wanted, change) for wanted, change in planned if change.operation is not Operation.UNCHANGED]
+        written = {entry["target"] for entry in self._story.written}
+        pending = [
+            (wanted, change)
+            for wanted, change in planned
+            if change.operation is not Operation.UNCHANGED
+            # an object is looked at again before it is written; a file that this run wrote is as it should be
+            and not (isinstance(wanted, DesiredFile) and change.target in written)
+        ]
         before = len(self._story.written)
         writing = Writing(
             self._connection, self._section.field_manager, self._situation, self._journal, self._written, _say
@@ -344,6 +513,7 @@ class Runbook:
 
     # --- after a change ------------------------------------------------------------------------------------------
 
+    @_cell
     def wait(self, step_id: str) -> View:
         """Wait until the cluster reports what the step brought; in verify, look once."""
         return self._carried_out("waited", "wait", self._section.step(step_id), self._wait, verify=True)
@@ -356,9 +526,8 @@ class Runbook:
         states = {entry.ref: entry.judge(snapshot.of(entry.ref)) for entry in seen}
         looked = self._parameters.mode == "verify" or not self._story.snapshot_is_old
         if self._parameters.mode == "apply" and not (looked and all(state.done for state in states.values())):
-            done = wait.until(
-                {str(entry.ref): self._judge(entry) for entry in awaited}, self._parameters.timeout_s, _say
-            )
+            judges = {str(entry.ref): self._judge(entry) for entry in awaited}
+            done = self._until(judges, self._parameters.timeout_s)
             self._story.snapshot_is_old = True
             entries = [{"target": one.title, "ready": True, "said": f"after {one.seconds} s"} for one in done]
         else:
@@ -369,10 +538,17 @@ class Runbook:
         self._story.waited += entries
         return display.waited(step, entries)
 
+    def _until(self, judges: Mapping[str, Callable[[], State]], timeout_s: float) -> tuple[Waited, ...]:
+        """Wait, watched by the person, or else told in lines, which become the cell's output."""
+        if watch := self.person.watch(timeout_s):
+            return wait.until(judges, timeout_s, lambda _: None, watch)
+        return wait.until(judges, timeout_s, _say)
+
     def _judge(self, entry: Awaited) -> Callable[[], State]:
         ref = entry.ref
         return lambda: entry.judge(self._connection.get(ref.kind, ref.namespace, ref.name))
 
+    @_cell
     def prove(self, step_id: str) -> View:
         """Look at the effects of a step by an independent path; a failed one fails the run."""
         return self._carried_out("proved", "prove", self._section.step(step_id), self._prove, verify=True)
@@ -415,7 +591,8 @@ class Runbook:
 
         deadline = min(_EFFECT_TIMEOUT_S, self._parameters.timeout_s)
         with contextlib.suppress(TimedOut):  # what is not proven by now is told by its own verdict
-            wait.until({check.title: judge(check) for check in step.checks}, deadline, _say)
+            judges = {check.title: judge(check) for check in step.checks}
+            self._until(judges, deadline)
         return [latest.get(check.title) or _unseen(check) for check in step.checks]
 
     def _files(self) -> dict[str, bytes]:
@@ -424,10 +601,13 @@ class Runbook:
 
     # --- the end -------------------------------------------------------------------------------------------------
 
+    @_cell
     def outcome(self) -> View:
         """The one structured result of the run."""
         self._after("preconditions", self._story.findings is not None)
-        return display.outcome(self._outcome())
+        found = self._outcome()
+        self.person.ended(found["started"])
+        return display.outcome(found)
 
     def _outcome(self) -> dict[str, Any]:
         story, parameters = self._story, self._parameters
@@ -477,6 +657,7 @@ class Runbook:
             due += [f"prove-{step.id}"] if step.checks else []
         return [cell for cell in due if cell not in self._story.run]
 
+    @_cell
     def verdict(self) -> View:
         """The last word: nothing where the mode's wish came true, an error where it did not.
 
@@ -514,7 +695,15 @@ class Runbook:
         return view
 
     def _permitted(self, kind: str, verb: str, step: Step, work: Callable[[Step], View], *, verify: bool) -> View:
-        mode = self._parameters.mode
+        consent, mode = self._story.consent, self._parameters.mode
+        if consent and verb == "apply":
+            if mode == "plan" and (refused := self._begin(kind, step)):
+                return refused
+            if dt.datetime.now(dt.UTC) > consent.until:
+                return display.note(kind, step.id, f"Not run: the approval by {consent.by} has ended. {_PLAN_AGAIN}")
+            mode = self._parameters.mode
+        if mode == "plan" and self.person.attends and self._story.plan and self._story.plan.pending:
+            return display.note(kind, step.id, "Not run: the plan is not approved. Nothing is changed here.")
         if mode == "plan" or (mode == "verify" and not verify):
             return display.note(kind, step.id, f"Mode {mode}: nothing is changed here.")
         if self._blocked and mode == "apply":
@@ -525,7 +714,7 @@ class Runbook:
             return work(step)
         except RunbookError as error:
             self._story.failure = f"{verb}-{step.id}: {error.lines()[0]}"
-            return display.failure(kind, step.id, error.lines())
+            return display.failure(kind, step.id, error.lines(), error.see)
 
 
 def _unseen(check: Check) -> Checked:

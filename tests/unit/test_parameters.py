@@ -387,18 +387,24 @@ KERNEL = dict.fromkeys(
 )
 
 
+def of_notebook(given: dict[str, Any]) -> IntegrateServiceMesh:
+    found = parameters.check(IntegrateServiceMesh, parameters.of_notebook(IntegrateServiceMesh, given))
+    assert isinstance(found, IntegrateServiceMesh)
+    return found
+
+
 def test_every_name_in_a_fresh_kernel_is_a_parameter() -> None:
     values = {"context": "admin@prod-a", "members": ["default", "shop"]}
-    assert accepted(IntegrateServiceMesh, **values) == parameters.from_globals(IntegrateServiceMesh, KERNEL | values)
+    assert accepted(IntegrateServiceMesh, **values) == of_notebook(KERNEL | values)
     with pytest.raises(ParameterError, match=r"memebers: runbook 6\.4\.3 has no such parameter; members\?"):
-        parameters.from_globals(IntegrateServiceMesh, KERNEL | values | {"memebers": ["shop"]})
+        of_notebook(KERNEL | values | {"memebers": ["shop"]})
 
 
 def test_when_cells_run_again_only_declared_names_are_read() -> None:
     given = {"context": "admin@prod-a", "open_runbook": object(), "runbook": object(), "memebers": ["shop"]}
-    assert accepted(IntegrateServiceMesh) == parameters.from_globals(IntegrateServiceMesh, KERNEL | given)
+    assert accepted(IntegrateServiceMesh) == of_notebook(KERNEL | given)
     with pytest.raises(ParameterError, match="timeout_s: '1' is text"):
-        parameters.from_globals(IntegrateServiceMesh, KERNEL | given | {"timeout_s": "1"})
+        of_notebook(KERNEL | given | {"timeout_s": "1"})
 
 
 # --- files -------------------------------------------------------------------------------------------------------

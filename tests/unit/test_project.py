@@ -102,7 +102,8 @@ class TestNotebook:
 
     def test_has_the_cells_of_its_section_in_order(self, path: Path) -> None:
         section = section_of(path)
-        wanted = ["parameters", "connect", "preconditions", *(["desired", "plan"] if section.steps else [])]
+        wanted = ["parameters", "values", "connect", "preconditions"]
+        wanted += ["desired", "plan", "approve"] if section.steps else []
         for step in section.steps:
             wanted.append(f"apply-{step.id}")
             wanted += [f"wait-{step.id}"] if step.awaits else []
@@ -129,7 +130,7 @@ class TestNotebook:
 
     def test_has_one_call_a_cell_and_no_code_of_its_own(self, path: Path) -> None:
         for cell in cells(path):
-            if cell["cell_type"] == "code" and cell["id"] not in ("parameters", "connect"):
+            if cell["cell_type"] == "code" and cell["id"] not in ("parameters", "values", "connect"):
                 verb, _, step = cell["id"].partition("-")
                 wanted = f'runbook.{verb}("{step}")' if step else f"runbook.{verb}()"
                 assert wanted == source(cell)

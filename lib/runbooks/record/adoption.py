@@ -8,6 +8,7 @@ from typing import Any
 
 from runbooks.errors import RecordError
 
+_VALUES = {"parameters", "injected-parameters"}  # tags of the cells that are there to be edited
 _ALWAYS = (
     "that these outputs are what these cells put out: nothing was signed before the notebook was adopted",
     "who executed it, where and when, beyond what the notebook says itself",
@@ -15,13 +16,14 @@ _ALWAYS = (
 )
 
 
-def facts(content: bytes, name: str, mime: str) -> dict[str, Any]:
+def facts(content: bytes, name: str, mime: str, sources: Mapping[str, str] | None = None) -> dict[str, Any]:
     """The facts of a notebook, as far as it has them.
 
     Args:
         content: its bytes.
         name: its file's name, for messages.
         mime: the MIME type of a runbook's structured values.
+        sources: the code of the notebook that it was made from, by the id of its cell; to name what was edited.
 
     Raises:
         RecordError: it is no notebook.
@@ -33,13 +35,15 @@ def facts(content: bytes, name: str, mime: str) -> dict[str, Any]:
     found = {
         **({"plan": views["plan"]} if "plan" in views else {}),
         **views.get("outcome", {}),
-        "notebook": _counts(cells),
+        "notebook": {**_counts(cells), "order": _order(cells), "edited": _edited(cells, sources or {})},
         "executed_by": f"papermill {papermill['version']}" if papermill.get("version") else "not known",
     }
     found.setdefault("started", papermill.get("start_time") or "")
     found.setdefault("finished", papermill.get("end_time") or "")
     found.setdefault("outcome", "unknown")
     found["cannot_be_vouched_for"] = [*_ALWAYS, *_doubts(cells, papermill, "outcome" in views)]
+    if edited := found["notebook"]["edited"]:
+        found["cannot_be_vouched_for"].append(f"the code of {', '.join(edited)}: it was edited")
     return found
 
 
@@ -77,6 +81,29 @@ def _counts(cells: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
+def _out_of_order(cells: Iterable[Mapping[str, Any]]) -> list[str]:
+    """The cells that were executed after a cell that stands below them."""
+    found, counted = [], [cell for cell in cells if cell.get("execution_count") is not None]
+    for position, cell in enumerate(counted):
+        if any(below["execution_count"] < cell["execution_count"] for below in counted[position + 1 :]):
+            found.append(str(cell.get("id", "")))
+    return found
+
+
+def _order(cells: Iterable[Mapping[str, Any]]) -> list[str]:
+    """The code cells in the order in which they were executed last."""
+    executed = [cell for cell in cells if cell.get("execution_count") is not None]
+    return [str(cell.get("id", "")) for cell in sorted(executed, key=lambda cell: int(cell["execution_count"]))]
+
+
+def _edited(cells: Iterable[Mapping[str, Any]], sources: Mapping[str, str]) -> list[str]:
+    """The cells whose code is another one than in the runbook, or that it does not have."""
+    if not sources:
+        return []
+    code = [cell for cell in cells if not _VALUES.intersection((cell.get("metadata") or {}).get("tags") or ())]
+    return [str(cell.get("id")) for cell in code if "".join(cell["source"]) != sources.get(str(cell.get("id")))]
+
+
 def _failed(cell: Mapping[str, Any]) -> bool:
     return any(output.get("output_type") == "error" for output in cell.get("outputs", ()))
 
@@ -87,7 +114,8 @@ def _doubts(cells: Iterable[Mapping[str, Any]], papermill: Mapping[str, Any], ha
     if not has_outcome:
         found.append("how it ended: it has no outcome of a runbook")
     if not counts["in_order"]:
-        found.append("that its cells were executed from top to bottom: their counts say otherwise")
+        late = ", ".join(_out_of_order(cells))
+        found.append(f"that its cells were executed from top to bottom: their counts say otherwise of {late}")
     if missing := counts["code_cells"] - counts["executed"]:
         found.append(f"{missing} of its {counts['code_cells']} code cells: they were never executed")
     if papermill and not papermill.get("end_time"):

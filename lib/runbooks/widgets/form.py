@@ -1,0 +1,263 @@
+"""The parameters of a runbook as a form, made from their schema; it sets the values in force, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import ipywidgets
+from pydantic.fields import FieldInfo
+
+from runbooks import cluster, environments
+from runbooks.display import View, note
+from runbooks.errors import RunbookError
+from runbooks.kinds import KNATIVE_SERVICE, NAMESPACE
+from runbooks.parameters import allowed_values, example, groups, wanted
+from runbooks.procedure.section import Section
+from runbooks.values import Values
+from runbooks.widgets.output import LABELLED, WIDE, Output, sentence, told
+
+_RULE = (
+    "The form sets the values in force, which are printed below it; every cell after this one uses those. Without the "
+    "form: edit the cell above, and run this one again."
+)
+_NAMESPACES = ("mesh_namespace", "service_namespace", "monitoring_namespace")
+_FOLDED = "Seldom needed"
+
+
+class FormValues(Values):
+    """Values that a person sets in a form.
+
+    Args:
+        section: whose they are.
+        bound: what the cells have bound.
+        folder: the environments' folders are in this one.
+    """
+
+    def __init__(self, section: Section, bound: Mapping[str, object], folder: Path) -> None:
+        super().__init__(section, bound)
+        self._folder = folder
+
+    def _ipython_display_(self) -> None:
+        """Show the form and, under it, the values in force (IPython's documented hook)."""
+        Form(self, self._folder)
+
+
+class _Row:
+    """One parameter: its control, what it means, and what is wrong with its value."""
+
+    def __init__(self, name: str, field: FieldInfo, values: Values) -> None:
+        self.name, self._values = name, values
+        self.control = _control(name, field, values[name])
+        self._wrong = ipywidgets.HTML()
+        hint = (
+            ""
+            if allowed_values(field) or field.annotation is bool
+            else f" ({wanted(field)}, like {_text(example(field))})"
+        )
+        meaning = ipywidgets.HTML(value=f'<span style="opacity:.8">{escape((field.description or "") + hint)}</span>')
+        self.more = ipywidgets.Dropdown(options=[""], layout={"display": "none"})
+        below = ipywidgets.VBox([self._wrong, meaning, self.more], layout={"margin": "-6px 0 6px 14.5em"})
+        self.box = ipywidgets.VBox([self.control, below])
+
+    def listen(self, changed: Any) -> None:
+        self.control.observe(lambda _: changed(self), "value")
+
+    def offer(self, names: list[str]) -> None:
+        """Offer what the cluster has: to choose from, or to add to a list."""
+        if not isinstance(self._values[self.name], list):
+            self.control.options = names
+            return
+        self.more.description = f"add to {self.name}"
+        self.more.style, self.more.layout = LABELLED, {"width": "auto"}
+        self.more.options = ["", *names]
+
+        def add(change: Mapping[str, Any]) -> None:
+            if chosen := change["new"]:
+                self.control.value = ", ".join(filter(None, (self.control.value, chosen)))
+                self.more.value = ""
+
+        self.more.observe(add, "value")
+
+    def show(self) -> None:
+        """What the value is now, in the control, and what is wrong with it."""
+        self._wrong.value = told(self._values.wrong_with(self.name), amiss=True)
+
+    def take(self) -> None:
+        """Show the value in force in the control."""
+        value = self._values[self.name]
+        if isinstance(self.control, ipywidgets.Checkbox):
+            self.control.value = value is True
+        elif isinstance(self.control, ipywidgets.Dropdown):
+            self.control.value = value if value in self.control.options else None
+        else:
+            self.control.value = _text(value)
+
+
+def _text(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _control(name: str, field: FieldInfo, value: object) -> Any:
+    shape: dict[str, Any] = {"description": name, "style": LABELLED, "layout": WIDE, "tooltip": field.description}
+    if allowed := allowed_values(field):
+        return ipywidgets.Dropdown(options=allowed, value=value if value in allowed else None, **shape)
+    if field.annotation is bool:
+        return ipywidgets.Checkbox(value=value is True, **{**shape, "style": {"description_width": "0"}}, indent=True)
+    shape["continuous_update"] = False
+    if name == "context" or name in (*_NAMESPACES, "service_name"):
+        return ipywidgets.Combobox(value=_text(value), ensure_option=False, **shape)
+    return ipywidgets.Text(value=_text(value), **shape)
+
+
+class Form:
+    """The form of one runbook.
+
+    Args:
+        values: what it sets.
+        folder: the environments' folders are in this one.
+    """
+
+    def __init__(self, values: Values, folder: Path) -> None:
+        self._values, self._folder, self._loading = values, folder, False
+        fields = values.model.model_fields
+        self._rows = {name: _Row(name, fields[name], values) for names in self._groups.values() for name in names}
+        self._said = ipywidgets.HTML()
+        self._command = ipywidgets.Textarea(
+            description="as papermill command", style=LABELLED, layout={**WIDE, "height": "5em"}, disabled=True
+        )
+        self._rows["context"].offer(_contexts(values))
+        text = note("form", "", f"A form, where JupyterLab shows it. {_RULE}")
+        self._form = Output(text, self._laid_out())
+        self._static = Output(values.view())
+        for one in self._rows.values():
+            one.listen(self._changed)
+        self._show()
+
+    @property
+    def _groups(self) -> dict[str, tuple[str, ...]]:
+        return groups(self._values.model)
+
+    def _laid_out(self) -> ipywidgets.VBox:
+        parts: list[Any] = [ipywidgets.HTML(value=escape(_RULE)), self._environments()]
+        for title, names in self._groups.items():
+            rows = ipywidgets.VBox([self._rows[name].box for name in names])
+            if title == _FOLDED:
+                parts.append(_unfolding(title, rows))
+            else:
+                parts.append(ipywidgets.HTML(value=f"<h4>{escape(title)}</h4>"))
+            parts.append(rows)
+            if title == "The cluster":
+                parts.append(_button("Look up names on the cluster", self._look_up))
+        return ipywidgets.VBox([*parts, self._command, self._saving(), self._said])
+
+    def _environments(self) -> ipywidgets.HBox:
+        known = environments.names(self._folder)
+        chosen = ipywidgets.Dropdown(options=["", *known], description="parameters file", style=LABELLED)
+
+        def load() -> str:
+            if not chosen.value:
+                return f"choose one of {self._folder}" if known else f"there is none in {self._folder}"
+            found = environments.read(self._values.section, self._folder / chosen.value)
+            defaults = {name: field.default for name, field in self._values.model.model_fields.items()}
+            self._values.set(defaults | found)
+            self._take()
+            return f"{chosen.value} is loaded"
+
+        return ipywidgets.HBox([chosen, _button("Load", lambda: self._do(load))])
+
+    def _saving(self) -> ipywidgets.HBox:
+        name = ipywidgets.Text(description="save as environment", style=LABELLED, continuous_update=False)
+
+        def save() -> str:
+            if not name.value.strip() or Path(name.value).name != name.value.strip():
+                return f"type a name, for example prod-a; the files go to {self._folder}"
+            written = environments.save(self._values.section, self._values.to_keep, self._folder / name.value.strip())
+            return f"written: {', '.join(map(str, written))}" if written else "they are there already"
+
+        return ipywidgets.HBox([name, _button("Save as parameters file", lambda: self._do(save))])
+
+    def _look_up(self) -> None:
+        def look_up() -> str:
+            values = self._values
+            connection = cluster.connect(str(values["kubeconfig"]), str(values["context"]))
+            namespaces = sorted(live["metadata"]["name"] for live in connection.objects(NAMESPACE, ""))
+            for name in (*_NAMESPACES, "members"):
+                if name in self._rows:
+                    self._rows[name].offer(namespaces)
+            if "service_name" in self._rows:
+                found = connection.objects(KNATIVE_SERVICE, str(values["service_namespace"]))
+                self._rows["service_name"].offer(sorted(live["metadata"]["name"] for live in found))
+            return f"{connection.server} has {len(namespaces)} namespaces; they are offered where one is wanted"
+
+        self._do(look_up)
+
+    def _do(self, work: Any) -> None:
+        """Do what a button asks for, and say how it went."""
+        self._said.value = told("…")
+        try:
+            self._said.value = told(work())
+        except (RunbookError, OSError) as error:
+            self._said.value = told(sentence(error), amiss=True)
+
+    def _changed(self, one: _Row) -> None:
+        if self._loading:
+            return
+        value = one.control.value
+        if isinstance(value, bool):
+            self._values.set({one.name: value})
+        elif value is not None:
+            self._values.typed(one.name, value)
+        if one.name == "kubeconfig":
+            self._rows["context"].offer(_contexts(self._values))
+        self._show()
+
+    def _take(self) -> None:
+        """Show what was loaded."""
+        self._loading = True
+        try:
+            for one in self._rows.values():
+                one.take()
+        finally:
+            self._loading = False
+        self._rows["context"].offer(_contexts(self._values))
+        self._show()
+
+    def _show(self) -> None:
+        for one in self._rows.values():
+            one.show()
+        self._command.value = self._values.papermill_command
+        self._static.replace(self._values.view())
+
+    def close(self, view: View) -> None:
+        """Leave the static twin alone."""
+        self._form.replace(view)
+
+
+def _contexts(values: Values) -> list[str]:
+    """The contexts of the kubeconfig; none where it cannot be read, which binding the target then tells."""
+    try:
+        return cluster.contexts(str(values["kubeconfig"]))
+    except RunbookError:
+        return []
+
+
+def _button(text: str, work: Any) -> ipywidgets.Button:
+    button = ipywidgets.Button(description=text, tooltip=text, layout={"width": "auto"})
+    button.on_click(lambda _: work())
+    return button
+
+
+def _unfolding(title: str, rows: ipywidgets.VBox) -> ipywidgets.ToggleButton:
+    """A button that shows and hides rows, which begin hidden."""
+    rows.layout.display = "none"
+    toggle = ipywidgets.ToggleButton(description=f"Show: {title.lower()}", layout={"width": "auto"})
+
+    def toggled(change: Mapping[str, Any]) -> None:
+        rows.layout.display = "" if change["new"] else "none"
+        toggle.description = f"{'Hide' if change['new'] else 'Show'}: {title.lower()}"
+
+    toggle.observe(toggled, "value")
+    return toggle

@@ -1,0 +1,56 @@
+"""A part of a cell's output with a control in it, and the static twin that is left of it once it is answered."""
+
+from __future__ import annotations
+
+import uuid
+from html import escape
+
+import ipywidgets
+from IPython.display import display, update_display
+
+from runbooks.display import View
+from runbooks.errors import RunbookError
+
+_WIDGET = "application/vnd.jupyter.widget-view+json"
+WIDE = {"width": "auto", "max_width": "60em"}
+LABELLED = {"description_width": "14em"}
+
+
+class Output:
+    """A part of a cell's output that can be replaced later on.
+
+    Args:
+        view: what stands there at first.
+        control: what is shown in its stead as long as it is alive and somebody can use it.
+    """
+
+    def __init__(self, view: View, control: ipywidgets.DOMWidget | None = None) -> None:
+        self._id, self._control = uuid.uuid4().hex, control
+        alive = {_WIDGET: {"version_major": 2, "version_minor": 0, "model_id": control.model_id}} if control else {}
+        display({**view._repr_mimebundle_(), **alive}, raw=True, display_id=self._id)
+
+    @property
+    def alive(self) -> bool:
+        """Whether the control is still there."""
+        return self._control is not None
+
+    def replace(self, view: View) -> None:
+        """Show another view, and no control any more."""
+        update_display(view._repr_mimebundle_(), raw=True, display_id=self._id)
+        if self._control:
+            self._control.close()
+            self._control = None
+
+
+def told(text: str, *, amiss: bool = False) -> str:
+    """A sentence of a control as HTML; what is amiss is read out at once by whoever cannot see it."""
+    if not text:
+        return ""
+    if amiss:
+        return f'<span role="alert" style="color:var(--jp-error-color1)">✗ {escape(text)}</span>'
+    return f'<span role="status">{escape(text)}</span>'
+
+
+def sentence(error: Exception) -> str:
+    """An error in one paragraph."""
+    return " ".join(error.lines()) if isinstance(error, RunbookError) else f"{type(error).__name__}: {error}"

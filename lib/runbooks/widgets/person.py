@@ -1,0 +1,128 @@
+"""The person in front of the notebook: approve button, waits as they go on, errors with their way out."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+
+import ipywidgets
+
+from runbooks import display as words
+from runbooks.display import View
+from runbooks.errors import OutOfOrder, RunbookError
+from runbooks.presence import Question
+from runbooks.values import Values
+from runbooks.wait import Look
+from runbooks.widgets.output import LABELLED, WIDE, Output, sentence, told
+
+
+class Stopped(Exception):
+    """A cell ended in an error that is shown already; the cells after it in a run of all are not run."""
+
+    def _render_traceback_(self) -> list[str]:
+        """What IPython prints instead of a traceback (its documented hook)."""
+        return [str(self)]
+
+
+class AtTheNotebook:
+    """The person in front of the notebook.
+
+    Args:
+        values: what the runbook was opened with; where they change afterwards, its cells have to wait.
+        archive: what archives the saved notebook of the run that began then; it returns what is said of it.
+    """
+
+    attends = True
+
+    def __init__(self, values: Values | None, archive: Callable[[str], View]) -> None:
+        self._values, self._bound = values, values.frozen() if values else {}
+        self._archive = archive
+        self._asked: Output | None = None
+
+    @contextlib.contextmanager
+    def cell(self) -> Iterator[None]:
+        """Show an error as a sentence, with the way to the runbook that mends it, and its traceback folded away."""
+        try:
+            self._refuse_other_values()
+            yield
+        except KeyboardInterrupt:
+            lines = ("You interrupted this cell", "What to do: run it again; it goes on from what is there")
+            Output(words.failure("interrupted", "", lines))
+            raise Stopped("Interrupted.") from None
+        except RunbookError as error:
+            Output(words.failure("stopped", "", error.lines(), error.see, traceback.format_exc()))
+            raise Stopped("Stopped, as said above.") from None
+        except Exception as error:
+            lines = (f"A fault of this program: {type(error).__name__}: {error}", "What to do: report it")
+            Output(words.failure("stopped", "", lines, "", traceback.format_exc()))
+            raise Stopped("Stopped, as said above.") from None
+
+    def _refuse_other_values(self) -> None:
+        now = self._values.frozen() if self._values else {}
+        if changed := [name for name, value in now.items() if value != self._bound.get(name)]:
+            said = f"{', '.join(changed)} changed in the form after the target was bound"
+            raise OutOfOrder("running this cell", said, "run the cells from Bind the target on again")
+
+    def ask(self, question: Question) -> None:
+        """Show the question with its button; the answer takes the question's place."""
+        by = ipywidgets.Text(value=question.by, description="Approved by", style=LABELLED, layout=WIDE)
+        name = ipywidgets.Text(description=f"Type {question.name}", style=LABELLED, layout=WIDE)
+        button = ipywidgets.Button(
+            description=question.action, button_style="warning", tooltip=question.view.text, layout={"width": "auto"}
+        )
+        said = ipywidgets.HTML()
+        asked = ipywidgets.HTML(value=question.view.html)
+        box = ipywidgets.VBox([asked, by, *([name] if question.name else []), button, said])
+        output = self._asked = Output(question.view, box)
+
+        def approve(_: object) -> None:
+            try:
+                view = question.approve(by.value, name.value)
+            except Exception as error:
+                said.value = told(sentence(error), amiss=True)
+                return
+            output.replace(view)
+
+        button.on_click(approve)
+
+    def watch(self, timeout_s: float) -> Callable[[Sequence[Look]], None]:
+        """One table that shows how far each object is, as long as the wait goes on, and how long it took."""
+        since = dt.datetime.now(dt.UTC)
+        until = since + dt.timedelta(seconds=timeout_s)
+        shown: list[Output] = []
+
+        def watched(looks: Sequence[Look]) -> None:
+            view = words.awaiting(looks, since, until)
+            if shown:
+                shown[0].replace(view)
+            else:
+                shown.append(Output(view))
+
+        return watched
+
+    def ended(self, started: str) -> None:
+        """Offer to archive the notebook."""
+        if self._asked and self._asked.alive:
+            self._asked.replace(words.note("approval", "", "The run has ended; nothing is asked any more."))
+        said = ipywidgets.HTML()
+        button = ipywidgets.Button(
+            description="Archive this notebook as the record",
+            tooltip="Save it first: what is archived is the file",
+            layout={"width": "auto"},
+        )
+        text = "To keep it: save the notebook, then archive it here, or with: runbooks records add NOTEBOOK"
+        view = words.note("archive", "", text)
+        output = Output(view, ipywidgets.VBox([ipywidgets.HTML(value=view.html), button, said]))
+
+        def archive(_: object) -> None:
+            said.value = told("archiving …")
+            try:
+                found = self._archive(started)
+            except Exception as error:
+                said.value = told(sentence(error), amiss=True)
+                return
+            output.replace(found)
+
+        button.on_click(archive)
