@@ -50,8 +50,8 @@ lint: $(READY)  ## ruff, mypy, import contracts
 	@$(BIN)/lint-imports
 
 lab: $(READY)  ## JupyterLab on copies of the runbooks, in work/
-	@mkdir -p work && cp -n notebooks/*.ipynb work/ && cp -rn parameters work/ && cp -rn records work/ 2>/dev/null || true
-	@cd work && ../$(BIN)/jupyter lab $$([ "$$(id -u)" = 0 ] && echo --allow-root)
+	@$(RUNBOOKS) copy work && cp -rn records work/ 2>/dev/null || true
+	@cd work && RUNBOOKS_RECORDS=$(CURDIR)/records ../$(BIN)/jupyter lab index.ipynb $$([ "$$(id -u)" = 0 ] && echo --allow-root)
 
 bench: $(READY)  ## Measure, and write docs/measurements.md
 	@$(BIN)/python tests/bench.py

@@ -12,10 +12,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from runbooks.notebook import open_runbook, values_in_force
+    from runbooks.notebook import open_runbook, overview, values_in_force
     from runbooks.step import Runbook
 
-__all__ = ["Runbook", "open_runbook", "values_in_force"]
+__all__ = ["Runbook", "open_runbook", "overview", "values_in_force"]
 __version__ = "0.1.0"
 
 

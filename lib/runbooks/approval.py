@@ -57,7 +57,7 @@ class Consent:
     Args:
         changes: the plan's changes, as it shows them.
         digest: the plan's digest.
-        by: who approved it.
+        by: who approved it; nobody has to approve a plan without changes.
         given: when.
         until: how long it holds.
     """
@@ -67,6 +67,12 @@ class Consent:
     by: str
     given: dt.datetime
     until: dt.datetime
+
+    @property
+    def ended(self) -> str:
+        """What is said when it holds no longer."""
+        until = self.until.isoformat(timespec="seconds")
+        return f"the approval by {self.by} ended at {until}" if self.by else f"the plan was made before {until}"
 
     def judge(self, plan: Plan, now: dt.datetime) -> Finding:
         """Whether a plan made now is the approved one, or what is left of it."""

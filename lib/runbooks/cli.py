@@ -239,6 +239,38 @@ def render(names: Sequence[str], folder: Path, given: Sequence[tuple[str, str]])
         click.echo(manifests_of(section, situation), nl=False)
 
 
+# --- copy --------------------------------------------------------------------------------------------------------
+
+
+@cli.command()
+@click.argument("folder", type=click.Path(path_type=Path), metavar="DIR")
+def copy(folder: Path) -> None:
+    """Copy the notebooks and the example parameters to DIR, to step through them in JupyterLab.
+
+    \b
+    What is there already is kept, so that nothing that you saved is lost.
+
+    \b
+    Examples:
+      runbooks copy ~/work && cd ~/work && jupyter lab index.ipynb
+    """
+    _end_with_the_reader()
+    source = runs.notebooks()
+    examples = next(beside / "parameters" for beside in (source, source.parent) if (beside / "parameters").is_dir())
+    copies = [(path, folder / path.name) for path in sorted(source.glob("*.ipynb"))]
+    copies += [(path, folder / "parameters" / path.relative_to(examples)) for path in sorted(examples.rglob("*.yaml"))]
+    try:
+        for path, copied in copies:
+            if not copied.exists():
+                copied.parent.mkdir(parents=True, exist_ok=True)
+                copied.write_bytes(path.read_bytes())
+            elif copied.read_bytes() != path.read_bytes():
+                click.echo(f"kept as it is: {copied}")
+    except OSError as error:
+        raise UsageError(f"copying to {folder}", str(error), "name a folder that can be written") from error
+    click.echo(f"{folder / 'index.ipynb'} is the page to begin with")
+
+
 # --- run ---------------------------------------------------------------------------------------------------------
 
 

@@ -71,7 +71,8 @@ class View:
     def _repr_mimebundle_(self, **_: object) -> dict[str, Any]:
         """What IPython stores as the cell's output (its documented hook)."""
         structured = {"view": self.kind, "brief": list(self.brief), **self.data}
-        return {MIME: structured, "text/html": self.html, "text/plain": self.text}
+        html = f'<div class="mathjax_ignore">{self.html}</div>'  # a $ is a variable here, and no mathematics
+        return {MIME: structured, "text/html": html, "text/plain": self.text}
 
     def __repr__(self) -> str:
         return self.text
@@ -130,6 +131,32 @@ def target(section: Section, data: Mapping[str, Any]) -> View:
     return View("target", dict(data), f"{title}\n{_table_text(rows, '  ')}", _titled(title, html), (brief,))
 
 
+def overview(environment: str, folder: Path, rows: Sequence[tuple[Section, str, str]], others: Sequence[str]) -> View:
+    """The runbooks of an environment: what each changes, and where it stands on the cluster.
+
+    Args:
+        environment: its name.
+        folder: where its files lie.
+        rows: section, state in a word or two, and the reason.
+        others: the environments that lie beside it.
+    """
+    title = f"Environment {environment} ({folder})"
+    foot = f"Others beside it: {', '.join(others)}." if others else ""
+    text = _table_text([(one.stem, state, said, f"changes {one.changes}") for one, state, said in rows])
+    cells = [
+        (
+            f'<a href="{one.stem}.ipynb">{one.number} {escape(one.title)}</a><br>{escape(one.heading_ja)}',
+            escape(one.changes),
+            f"<b>{escape(state)}</b><br>{escape(said)}",
+        )
+        for one, state, said in rows
+    ]
+    html = _table_html(("runbook", "changes", "where it stands"), cells) + (f"<p>{escape(foot)}</p>" if foot else "")
+    data = {"environment": environment, "runbooks": [(one.number, state, said) for one, state, said in rows]}
+    brief = [f"{one.number} {state}" for one, state, _ in rows]
+    return View("overview", data, "\n".join(filter(None, (title, text, foot))), _titled(title, html), tuple(brief))
+
+
 def values(section: Section, given: Mapping[str, Any], rest: Mapping[str, Any], wrong: Sequence[str]) -> View:
     """The values in force: those that are set, what is wrong with them, and, folded, those at their defaults."""
     title = f"Values in force for runbook {section.number}"
@@ -165,7 +192,7 @@ def preconditions(findings: Sequence[Finding]) -> View:
         remedy = "" if found.verdict is Verdict.MET else _remedy(found).removeprefix(". ")
         rows.append((verdict, asked, found.title, found.said))
         rows += [("", "", "", remedy)] if remedy else []
-        said = escape(found.said) + (f"<br>{escape(remedy)}" if remedy else "")
+        said = escape(found.said) + (f"<br>{escape(remedy)}" if remedy else "") + _link(found.see)
         html.append((escape(verdict), escape(asked), escape(found.title), said))
         if found.verdict not in (Verdict.MET, Verdict.COMES):
             brief.append(f"{_SIGNS[found.verdict]} {found.title}: {found.said}{_remedy(found)}")
@@ -176,6 +203,12 @@ def preconditions(findings: Sequence[Finding]) -> View:
     text = _table_text([[row[column] for column in columns] for row in rows])
     page = _table_html([names[column] for column in columns], [[row[column] for column in columns] for row in html])
     return View("preconditions", data, text, page, (head, *brief))
+
+
+def _link(see: str) -> str:
+    """The way to the runbook of a section; empty where there is none to go to."""
+    section = SECTIONS.get(see)
+    return f'<br><a href="{section.stem}.ipynb">Open {section.stem}</a>' if section else ""
 
 
 def _shared(findings: Iterable[Finding]) -> list[tuple[Finding, list[str]]]:
@@ -464,8 +497,7 @@ def failure(kind: str, step: str, lines: Sequence[str], see: str = "", trace: st
     """
     text = "\n".join(lines)
     html = "".join(f"<p>{escape(line)}</p>" for line in lines)
-    if section := SECTIONS.get(see):
-        html += f'<p><a href="{section.stem}.ipynb">Open {section.stem}</a></p>'
+    html += _link(see)
     if trace:
         html += (
             f"<details><summary>Traceback, for whoever mends the program</summary><pre>{escape(trace)}</pre></details>"

@@ -22,6 +22,24 @@ def names(folder: Path) -> tuple[str, ...]:
     return tuple(sorted(found.parent.name for found in folder.glob(f"*/{SHARED}")))
 
 
+def folder(name: str, beside: Path) -> Path:
+    """The folder of an environment.
+
+    Args:
+        name: of the environment, or a path.
+        beside: where ``parameters/`` lies.
+
+    Raises:
+        ParameterError: there is none.
+    """
+    for found in (beside / "parameters" / name, Path(name).expanduser()):
+        if (found / SHARED).is_file():
+            return found.absolute()
+    known = ", ".join(names(beside / "parameters")) or "none"
+    said = f"there is no folder parameters/{name} with a {SHARED} in {beside}"
+    raise ParameterError(f"looking for the environment {name}", said, f"name one that is there ({known}), or a path")
+
+
 def read(section: Section, folder: Path) -> dict[str, Any]:
     """The parameters of one runbook: cluster.yaml, then its own file.
 

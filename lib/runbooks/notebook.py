@@ -5,10 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from importlib.util import find_spec
+from pathlib import Path
 
-from runbooks import step
+from runbooks import display, environments, step
+from runbooks.display import View
 from runbooks.parameters import check, of_notebook
+from runbooks.presence import NOBODY, Person
 from runbooks.procedure import SECTIONS
+from runbooks.procedure.section import Section
 from runbooks.step import Runbook
 from runbooks.values import Values
 
@@ -40,6 +44,32 @@ def values_in_force(section: str, given: Mapping[str, object]) -> Values:
     return Values(found, bound)
 
 
+def overview(environment: str) -> View:
+    """Where each runbook stands on the cluster of an environment; it reads, and changes nothing.
+
+    Args:
+        environment: a folder of parameter files: its name in ``parameters/`` beside the notebook, or a path.
+
+    Raises:
+        ParameterError: there is no such environment, or its files cannot be used.
+        ConnectionFailed: its cluster cannot be reached.
+    """
+    folder = environments.folder(environment, Path.cwd())
+    with _person({}).cell():
+        values = {section: environments.read(section, folder) | {"mode": "verify"} for section in SECTIONS.values()}
+        others = [name for name in environments.names(folder.parent) if name != folder.name]
+        return display.overview(folder.name, folder, [_where(*one) for one in values.items()], others)
+
+
+def _where(section: Section, values: Mapping[str, object]) -> tuple[Section, str, str]:
+    """One runbook, and where it stands."""
+    ingress = values.get("ingress", "istio")
+    if section.path not in ("both", ingress):
+        return section, "not on this path", f"the environment says ingress: {ingress}"
+    state, reason = step.open_runbook(section.number, values).state()
+    return section, str(state), reason
+
+
 def open_runbook(section: str, values: Mapping[str, object]) -> Runbook:
     """Bind a runbook to its values and its target. Nothing has happened yet besides saying hello.
 
@@ -51,10 +81,14 @@ def open_runbook(section: str, values: Mapping[str, object]) -> Runbook:
         ParameterError: a parameter is unknown, missing, or not usable.
         ConnectionFailed: the cluster cannot be reached, or is not the one that the parameters name.
     """
-    if not _attended():
-        return step.open_runbook(section, values)
-    from runbooks import attended  # only here: it needs what a headless install does not have
-
-    person = attended.person(values)
+    person = _person(values)
     with person.cell():
         return step.open_runbook(section, values, person)
+
+
+def _person(values: Mapping[str, object]) -> Person:
+    if not _attended():
+        return NOBODY
+    from runbooks import attended  # only here: it needs what a headless install does not have
+
+    return attended.person(values)

@@ -51,10 +51,13 @@ def _no_placeholder(text: str) -> str:
     return text
 
 
-def _expand(text: str) -> str:
+def expand(text: str) -> str:
     """An absolute path, with ``~``, ``${NAME}`` and ``${NAME:-default}`` expanded.
 
     A relative path is refused because papermill, cron and JupyterLab each start in a different folder.
+
+    Raises:
+        ValueError: it is relative, or names what is not known.
     """
     if not _no_placeholder(text):
         return text
@@ -78,7 +81,7 @@ def _expand(text: str) -> str:
 
 
 def _trust_anchor(text: str) -> str:
-    return text if text == "system" else _expand(text)
+    return text if text == "system" else expand(text)
 
 
 def _port(text: str) -> str:
@@ -107,7 +110,7 @@ def _unique(names: list[str]) -> list[str]:
 
 Text = Annotated[str, AfterValidator(_no_placeholder)]
 FreeText = Annotated[str, AfterValidator(lambda text: text)]
-PathText = Annotated[str, AfterValidator(_expand)]
+PathText = Annotated[str, AfterValidator(expand)]
 Name = Annotated[Text, StringConstraints(pattern=rf"^{_LABEL}$")]
 DottedName = Annotated[Text, StringConstraints(pattern=rf"^{_LABEL}(\.{_LABEL})*$", max_length=253)]
 Domain = Annotated[Text, StringConstraints(pattern=rf"^({_LABEL}(\.{_LABEL})+)?$", max_length=251)]
@@ -334,9 +337,10 @@ class CheckPrerequisites(
 # --- the order in which a person is asked for them; what is in none of the groups is asked for last ---------------
 
 GROUPS: dict[str, tuple[str, ...]] = {
-    "The cluster": ("context", "kubeconfig", "api_server", "cluster_id", "production"),
+    "The cluster": ("context", "kubeconfig", "members"),
     "The change": ("mode", "change_ticket", "reason"),
-    "Service Mesh and Knative": ("ingress", "mesh_namespace", "members", "mtls"),
+    "The right cluster": ("api_server", "cluster_id", "production"),
+    "Service Mesh and Knative": ("ingress", "mesh_namespace", "mtls"),
     "Certificates and the way in": (
         *("ingress_domain", "certificate_secret", "certificates_dir", "trust_anchor", "ingress_address"),
     ),

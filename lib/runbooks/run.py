@@ -27,6 +27,7 @@ __all__ = [
     "execute",
     "not_run",
     "notebook_of",
+    "notebooks",
     "overall",
     "read_outcome",
 ]
@@ -93,17 +94,28 @@ def overall(runs: Iterable[Ran]) -> int:
     return 1 if codes - {0, 2} else max(codes, default=0)
 
 
-def notebook_of(section: Section) -> Path:
-    """The notebook's source: beside the package where it is installed, in the repository where it is developed.
+def notebooks() -> Path:
+    """The folder of the notebooks' sources: in the package where it is installed, in the repository where it is developed.
 
     Raises:
-        UsageError: neither is there.
+        UsageError: it is in neither.
     """
     for folder in (_HERE / "notebooks", _HERE.parent.parent / "notebooks"):
-        if (path := folder / f"{section.stem}.ipynb").is_file():
-            return path
-    attempted = f"looking for the notebook {section.stem}.ipynb"
-    raise UsageError(attempted, "it is not installed", "install the package anew")
+        if folder.is_dir():
+            return folder
+    raise UsageError("looking for the notebooks", "they are not installed", "install the package anew")
+
+
+def notebook_of(section: Section) -> Path:
+    """The source of a runbook's notebook.
+
+    Raises:
+        UsageError: it is not there.
+    """
+    path = notebooks() / f"{section.stem}.ipynb"
+    if not path.is_file():
+        raise UsageError(f"looking for the notebook {path.name}", "it is not installed", "install the package anew")
+    return path
 
 
 def execute(

@@ -63,7 +63,7 @@ from runbooks.rights import Right
 from runbooks.situation import Situation
 from runbooks.snapshot import Live
 from runbooks.target import identify
-from runbooks.verdicts import EXIT_CODES, Checked, Finding, Proof, Verdict, blocking, conclude, few
+from runbooks.verdicts import EXIT_CODES, Checked, Finding, Outcome, Proof, Verdict, blocking, conclude, few
 from runbooks.wait import Waited
 from runbooks.writing import Writing
 
@@ -399,6 +399,8 @@ class Runbook:
                 raise NotApproved("approving the plan", f"its digest is {plan.digest}, not {digest or 'given'}", _LOOK)
             return self._consent(by, name)
         if reason := self._nothing_to_approve(plan):
+            if self.person.attends and mode == "plan" and not self._blocked:
+                self._agreed("")  # to nothing; so the cells below prove what is there
             return display.note("approval", "", reason)
         if self._story.approval:
             return display.note("approval", "", f"The plan is approved: {self._story.approval['said']}.")
@@ -425,7 +427,7 @@ class Runbook:
         if self._blocked:
             return "Nothing can be approved: a precondition is not met, see above."
         if not plan.pending:
-            return "Nothing to approve: everything is as wanted. Mode verify proves it."
+            return "Nothing to approve: everything is as wanted."
         return ""
 
     @property
@@ -435,7 +437,7 @@ class Runbook:
     def _consent(self, by: str, name: str) -> View:
         plan, given = self._story.plan, self._parameters
         assert plan is not None
-        attempted, now = "approving the plan", dt.datetime.now(dt.UTC)
+        attempted = "approving the plan"
         if given.mode != "plan":
             raise NotApproved(
                 attempted, f"mode {given.mode} takes none here", "run the cell plan again, and look at it"
@@ -448,10 +450,14 @@ class Runbook:
             said = f"{name.strip()!r} is not {self._host}" if name.strip() else "the name of the API server is missing"
             raise NotApproved(attempted, said, f"this cluster is in production: type {self._host}")
         check(type(given), given.model_dump() | {"mode": "apply"})  # what apply wants besides, a reason maybe
-        until = now + dt.timedelta(minutes=given.approval_minutes)
-        changes = tuple(display.plan_dict(plan)["changes"])
-        self._story.consent = Consent(changes, plan.digest, by.strip(), now, until)
-        return display.consented(self._story.consent, self._host, len(plan.pending))
+        return display.consented(self._agreed(by.strip()), self._host, len(plan.pending))
+
+    def _agreed(self, by: str) -> Consent:
+        plan, now = self._story.plan, dt.datetime.now(dt.UTC)
+        assert plan is not None
+        until = now + dt.timedelta(minutes=self._parameters.approval_minutes)
+        self._story.consent = Consent(tuple(display.plan_dict(plan)["changes"]), plan.digest, by, now, until)
+        return self._story.consent
 
     def _begin(self, kind: str, step: Step) -> View | None:
         """From plan to apply, before the first change: nothing where the plan of this moment is the approved one.
@@ -464,7 +470,7 @@ class Runbook:
         now = dt.datetime.now(dt.UTC)
         if now > consent.until:
             self._story.consent = None
-            return display.note(kind, step.id, f"Not run: the approval by {consent.by} has ended. {_PLAN_AGAIN}")
+            return display.note(kind, step.id, f"Not run: {consent.ended}. {_PLAN_AGAIN}")
         self._in_mode("apply")
         self._judged()
         found = consent.judge(self._planned(), now)
@@ -475,10 +481,12 @@ class Runbook:
             self._in_mode("plan")
             lines = ["Nothing was changed: the cluster is not what was approved any more", *amiss, _PLAN_AGAIN]
             return display.failure(kind, step.id, lines)
+        self._story.consent = consent
+        if not consent.by:
+            return None
         told = {"digest": consent.digest, "by": consent.by, "until": consent.until.isoformat(timespec="seconds")}
         given = {"given": consent.given.isoformat(timespec="seconds")}
         self._story.approval = {"verdict": str(found.verdict), "said": found.said, **told, **given}
-        self._story.consent = consent
         return None
 
     # --- changing ------------------------------------------------------------------------------------------------
@@ -671,6 +679,17 @@ class Runbook:
             )
         return display.note("verdict", "", f"{result['outcome']}: {result['reason']}")
 
+    def state(self) -> tuple[Outcome, str]:
+        """Where the section stands on the cluster, by its objects alone: neither waits nor proofs are looked at."""
+        self.preconditions()
+        self.plan()
+        story = self._story
+        inapplicable = self._section.inapplicable(self._situation)
+        pending = len(story.plan.pending) if story.plan else None
+        return conclude(
+            "plan", story.findings or (), changes=pending, applied=0, unready=(), checked=(), inapplicable=inapplicable
+        )
+
     # --- shared by the cells -------------------------------------------------------------------------------------
 
     @property
@@ -700,7 +719,7 @@ class Runbook:
             if mode == "plan" and (refused := self._begin(kind, step)):
                 return refused
             if dt.datetime.now(dt.UTC) > consent.until:
-                return display.note(kind, step.id, f"Not run: the approval by {consent.by} has ended. {_PLAN_AGAIN}")
+                return display.note(kind, step.id, f"Not run: {consent.ended}. {_PLAN_AGAIN}")
             mode = self._parameters.mode
         if mode == "plan" and self.person.attends and self._story.plan and self._story.plan.pending:
             return display.note(kind, step.id, "Not run: the plan is not approved. Nothing is changed here.")

@@ -14,7 +14,7 @@ import yaml
 
 from runbooks import display
 from runbooks.display import View
-from runbooks.parameters import BY_THE_CALLER, from_text, problems
+from runbooks.parameters import BY_THE_CALLER, expand, from_text, problems
 from runbooks.procedure.section import Section
 
 
@@ -66,6 +66,13 @@ class Values(Mapping[str, object]):
     def wrong_with(self, name: str) -> str:
         """What is wrong with one of them; empty where nothing is."""
         return "; ".join(said.partition(": ")[2] for said in self.wrong if said.startswith(f"{name}: "))
+
+    def path(self, name: str) -> str:
+        """One of them that is a path, expanded; as it stands where that cannot be done."""
+        try:
+            return expand(str(self._values[name]))
+        except ValueError:
+            return str(self._values[name])
 
     @property
     def to_keep(self) -> dict[str, Any]:

@@ -102,7 +102,8 @@ CELLS = {
     "printed in base64": "print(live)",
     "in an exception": "raise ValueError(f'cannot parse {value}')",
     "in metadata": "from IPython.display import display; display({'text/plain': '1'}, raw=True, metadata={'v': value})",
-    "in a kernel that dies": "import os; print(value, flush=True); os.kill(os.getpid(), 9)",
+    # a thread of the kernel's sends what is printed, and has to be given the time
+    "in a kernel that dies": "import os, time; print(value, flush=True); time.sleep(1); os.kill(os.getpid(), 9)",
 }
 
 

@@ -11,20 +11,21 @@ import ipywidgets
 from pydantic.fields import FieldInfo
 
 from runbooks import cluster, environments
+from runbooks.cluster import Connection
 from runbooks.display import View, note
-from runbooks.errors import RunbookError
+from runbooks.errors import NotServed, RunbookError
 from runbooks.kinds import KNATIVE_SERVICE, NAMESPACE
 from runbooks.parameters import allowed_values, example, groups, wanted
 from runbooks.procedure.section import Section
 from runbooks.values import Values
-from runbooks.widgets.output import LABELLED, WIDE, Output, sentence, told
+from runbooks.widgets.output import LABELLED, NARROW, WIDE, Output, sentence, told
 
 _RULE = (
     "The form sets the values in force, which are printed below it; every cell after this one uses those. Without the "
     "form: edit the cell above, and run this one again."
 )
 _NAMESPACES = ("mesh_namespace", "service_namespace", "monitoring_namespace")
-_FOLDED = "Seldom needed"
+_OPEN = ("The cluster", "The change", "This runbook")  # the others unfold, by themselves where a value is wrong
 
 
 class FormValues(Values):
@@ -52,12 +53,10 @@ class _Row:
         self.name, self._values = name, values
         self.control = _control(name, field, values[name])
         self._wrong = ipywidgets.HTML()
-        hint = (
-            ""
-            if allowed_values(field) or field.annotation is bool
-            else f" ({wanted(field)}, like {_text(example(field))})"
-        )
-        meaning = ipywidgets.HTML(value=f'<span style="opacity:.8">{escape((field.description or "") + hint)}</span>')
+        plain = allowed_values(field) or field.annotation is bool
+        hint = "" if plain else f" ({wanted(field)}, like {_text(example(field))})"
+        small = "font-size:.85em;line-height:1.35;opacity:.8;display:block"
+        meaning = ipywidgets.HTML(value=f'<span style="{small}">{escape((field.description or "") + hint)}</span>')
         self.more = ipywidgets.Dropdown(options=[""], layout={"display": "none"})
         below = ipywidgets.VBox([self._wrong, meaning, self.more], layout={"margin": "-6px 0 6px 14.5em"})
         self.box = ipywidgets.VBox([self.control, below])
@@ -124,6 +123,7 @@ class Form:
         self._values, self._folder, self._loading = values, folder, False
         fields = values.model.model_fields
         self._rows = {name: _Row(name, fields[name], values) for names in self._groups.values() for name in names}
+        self._folded: dict[tuple[str, ...], ipywidgets.ToggleButton] = {}
         self._said = ipywidgets.HTML()
         self._command = ipywidgets.Textarea(
             description="as papermill command", style=LABELLED, layout={**WIDE, "height": "5em"}, disabled=True
@@ -144,10 +144,11 @@ class Form:
         parts: list[Any] = [ipywidgets.HTML(value=escape(_RULE)), self._environments()]
         for title, names in self._groups.items():
             rows = ipywidgets.VBox([self._rows[name].box for name in names])
-            if title == _FOLDED:
-                parts.append(_unfolding(title, rows))
+            if title in _OPEN:
+                parts.append(ipywidgets.HTML(value=f"<b>{escape(title)}</b>"))
             else:
-                parts.append(ipywidgets.HTML(value=f"<h4>{escape(title)}</h4>"))
+                self._folded[names] = _unfolding(title, rows)
+                parts.append(self._folded[names])
             parts.append(rows)
             if title == "The cluster":
                 parts.append(_button("Look up names on the cluster", self._look_up))
@@ -182,14 +183,13 @@ class Form:
     def _look_up(self) -> None:
         def look_up() -> str:
             values = self._values
-            connection = cluster.connect(str(values["kubeconfig"]), str(values["context"]))
+            connection = cluster.connect(values.path("kubeconfig"), str(values["context"]))
             namespaces = sorted(live["metadata"]["name"] for live in connection.objects(NAMESPACE, ""))
             for name in (*_NAMESPACES, "members"):
                 if name in self._rows:
                     self._rows[name].offer(namespaces)
             if "service_name" in self._rows:
-                found = connection.objects(KNATIVE_SERVICE, str(values["service_namespace"]))
-                self._rows["service_name"].offer(sorted(live["metadata"]["name"] for live in found))
+                self._rows["service_name"].offer(_services(connection, str(values["service_namespace"])))
             return f"{connection.server} has {len(namespaces)} namespaces; they are offered where one is wanted"
 
         self._do(look_up)
@@ -228,6 +228,9 @@ class Form:
     def _show(self) -> None:
         for one in self._rows.values():
             one.show()
+        for names, toggle in self._folded.items():
+            if any(self._values.wrong_with(name) for name in names):
+                toggle.value = True
         self._command.value = self._values.papermill_command
         self._static.replace(self._values.view())
 
@@ -239,13 +242,21 @@ class Form:
 def _contexts(values: Values) -> list[str]:
     """The contexts of the kubeconfig; none where it cannot be read, which binding the target then tells."""
     try:
-        return cluster.contexts(str(values["kubeconfig"]))
+        return cluster.contexts(values.path("kubeconfig"))
     except RunbookError:
         return []
 
 
+def _services(connection: Connection, namespace: str) -> list[str]:
+    """The Knative Services of a namespace; none where Serving is not installed yet."""
+    try:
+        return sorted(live["metadata"]["name"] for live in connection.objects(KNATIVE_SERVICE, namespace))
+    except NotServed:
+        return []
+
+
 def _button(text: str, work: Any) -> ipywidgets.Button:
-    button = ipywidgets.Button(description=text, tooltip=text, layout={"width": "auto"})
+    button = ipywidgets.Button(description=text, tooltip=text, layout=NARROW)
     button.on_click(lambda _: work())
     return button
 
@@ -253,7 +264,7 @@ def _button(text: str, work: Any) -> ipywidgets.Button:
 def _unfolding(title: str, rows: ipywidgets.VBox) -> ipywidgets.ToggleButton:
     """A button that shows and hides rows, which begin hidden."""
     rows.layout.display = "none"
-    toggle = ipywidgets.ToggleButton(description=f"Show: {title.lower()}", layout={"width": "auto"})
+    toggle = ipywidgets.ToggleButton(description=f"Show: {title.lower()}", layout=NARROW)
 
     def toggled(change: Mapping[str, Any]) -> None:
         rows.layout.display = "" if change["new"] else "none"

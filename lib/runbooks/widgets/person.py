@@ -15,7 +15,7 @@ from runbooks.errors import OutOfOrder, RunbookError
 from runbooks.presence import Question
 from runbooks.values import Values
 from runbooks.wait import Look
-from runbooks.widgets.output import LABELLED, WIDE, Output, sentence, told
+from runbooks.widgets.output import LABELLED, NARROW, WIDE, Output, sentence, told
 
 
 class Stopped(Exception):
@@ -70,7 +70,7 @@ class AtTheNotebook:
         by = ipywidgets.Text(value=question.by, description="Approved by", style=LABELLED, layout=WIDE)
         name = ipywidgets.Text(description=f"Type {question.name}", style=LABELLED, layout=WIDE)
         button = ipywidgets.Button(
-            description=question.action, button_style="warning", tooltip=question.view.text, layout={"width": "auto"}
+            description=question.action, button_style="warning", tooltip=question.view.text, layout=NARROW
         )
         said = ipywidgets.HTML()
         asked = ipywidgets.HTML(value=question.view.html)
@@ -110,7 +110,7 @@ class AtTheNotebook:
         button = ipywidgets.Button(
             description="Archive this notebook as the record",
             tooltip="Save it first: what is archived is the file",
-            layout={"width": "auto"},
+            layout=NARROW,
         )
         text = "To keep it: save the notebook, then archive it here, or with: runbooks records add NOTEBOOK"
         view = words.note("archive", "", text)
