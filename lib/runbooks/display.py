@@ -145,14 +145,14 @@ def overview(environment: str, folder: Path, rows: Sequence[tuple[Section, str, 
     text = _table_text([(one.stem, state, said, f"changes {one.changes}") for one, state, said in rows])
     cells = [
         (
-            f'<a href="{one.stem}.ipynb">{one.number} {escape(one.title)}</a><br>{escape(one.heading_ja)}',
+            f'<a href="{escape(one.stem)}.ipynb">{escape(f"{one.number} {one.title}")}</a><br>{escape(one.heading_ja)}',
             escape(one.changes),
             f"<b>{escape(state)}</b><br>{escape(said)}",
         )
         for one, state, said in rows
     ]
     html = _table_html(("runbook", "changes", "where it stands"), cells) + (f"<p>{escape(foot)}</p>" if foot else "")
-    data = {"environment": environment, "runbooks": [(one.number, state, said) for one, state, said in rows]}
+    data = {"environment": environment, "runbooks": [[one.number, state, said] for one, state, said in rows]}
     brief = [f"{one.number} {state}" for one, state, _ in rows]
     return View("overview", data, "\n".join(filter(None, (title, text, foot))), _titled(title, html), tuple(brief))
 

@@ -95,7 +95,7 @@ def overall(runs: Iterable[Ran]) -> int:
 
 
 def notebooks() -> Path:
-    """The folder of the notebooks' sources: in the package where it is installed, in the repository where it is developed.
+    """The folder of the notebooks: in the package where it is installed, in the repository where it is developed.
 
     Raises:
         UsageError: it is in neither.

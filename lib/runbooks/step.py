@@ -499,20 +499,21 @@ class Runbook:
     def _apply(self, step: Step) -> View:
         assert self._story.plan is not None
         planned = zip(self._objects(step), self._story.plan.of_step(step.id), strict=True)
-        written = {entry["target"] for entry in self._story.written}
-        pending = [
-            (wanted, change)
-            for wanted, change in planned
-            if change.operation is not Operation.UNCHANGED
-            # an object is looked at again before it is written; a file that this run wrote is as it should be
-            and not (isinstance(wanted, DesiredFile) and change.target in written)
-        ]
+        due = [(wanted, self._due(wanted, change)) for wanted, change in planned]
+        pending = [(wanted, change) for wanted, change in due if change.operation is not Operation.UNCHANGED]
         before = len(self._story.written)
         writing = Writing(
             self._connection, self._section.field_manager, self._situation, self._journal, self._written, _say
         )
         writing.carry_out(pending)
         return display.applied(step, self._story.written[before:])
+
+    def _due(self, wanted: Wanted, change: Change) -> Change:
+        """What is left of a planned change; a cell that is run again finds there what it has made."""
+        if not any(entry["target"] == change.target for entry in self._story.written):
+            return change
+        done = isinstance(wanted, DesiredFile)  # an object is looked at again, whether all of it is there
+        return replace(change, operation=Operation.UNCHANGED if done else Operation.UPDATE)
 
     def _written(self, entry: Mapping[str, Any]) -> None:
         with self._noting:  # objects of one step are written from several threads

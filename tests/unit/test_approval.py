@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from runbooks import approval
-from runbooks.approval import Approved
+from runbooks.approval import Approved, Consent
 from runbooks.display import plan_dict
 from runbooks.plan import Change, FieldChange, Operation, Plan
 from runbooks.verdicts import Finding, Verdict
@@ -125,3 +125,26 @@ def test_a_record_of_an_older_version_tells_nothing(tmp_path: Path) -> None:
     changes = [{name: one[name] for name in one if name != "identity"} for one in plan_dict(WHOLE)["changes"]]
     path.write_text(json.dumps({WHOLE.digest: {"changes": [*changes, {"operation": "create"}], "wrote": []}}))
     assert {} == approval.known({approval.VARIABLE: str(path)})
+
+
+# --- given in the notebook ---------------------------------------------------------------------------------------
+
+
+def consent(plan: Plan) -> Consent:
+    changes = tuple(plan_dict(plan)["changes"])
+    return Consent(changes, plan.digest, "Sato", NOW, NOW + dt.timedelta(minutes=60))
+
+
+def test_a_person_s_consent_covers_the_plan_and_what_is_left_of_it_and_nothing_else() -> None:
+    one, other = change("a", ("spec.x", 1, 2)), change("b", ("spec.y", None, "z"))
+    given = consent(Plan((one, other)))
+    assert Verdict.MET == given.judge(Plan((one, other)), NOW).verdict
+    assert Verdict.MET == given.judge(Plan((other,)), NOW).verdict
+    refused = given.judge(Plan((one, change("b", ("spec.y", "w", "z")))), NOW)
+    assert (Verdict.NOT_MET, True) == (refused.verdict, "'w' → 'z'" in refused.said)
+
+
+def test_a_person_s_consent_ends() -> None:
+    plan = Plan((change("a", ("spec.x", 1, 2)),))
+    assert Verdict.NOT_MET == consent(plan).judge(plan, NOW + dt.timedelta(minutes=61)).verdict
+    assert "the approval by Sato ended at" in consent(plan).ended

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
 from runbooks import display, manifests
+from runbooks.approval import Consent
 from runbooks.display import MIME, View
 from runbooks.ownership import Owner
 from runbooks.parameters import IntegrateServiceMesh
 from runbooks.plan import Change, FieldChange, Operation, Plan
 from runbooks.procedure.section import Basis, Erratum, Section, Step
 from runbooks.verdicts import Checked, Finding, Outcome, Proof, Verdict
+from runbooks.wait import Look
 
 ODD = '<script>alert("it\'s")</script> & <b>ｂ</b>'
 EDITOR = Owner("kubectl-edit", "Update", "2026-02-01T00:00:00Z")
@@ -108,6 +112,9 @@ OUTCOME: dict[str, Any] = {
 }
 TARGET = {"server": "https://api.prod-a:6443", "kubernetes": "v1.29.1", "user": "alice", "stand_ins": "", "none": None}
 
+NOON = dt.datetime(2026, 11, 26, 12, tzinfo=dt.UTC)
+CONSENT = Consent((), "plan-sha256:abc", ODD, NOON, NOON)
+
 VIEWS: dict[str, View] = {
     "note": display.note("applied", "gateways", "Nothing to do."),
     "target": display.target(SECTION, TARGET),
@@ -119,6 +126,12 @@ VIEWS: dict[str, View] = {
     "proved": display.proved(STEP, CHECKS),
     "failure": display.failure("waited", "gateways", ["waiting 1 s: not yet", "What to do: wait longer"]),
     "outcome": display.outcome(OUTCOME),
+    "values": display.values(SECTION, {"reason": ODD}, {"timeout_s": 600}, [f"reason: {ODD}"]),
+    "question": display.question(Plan(CHANGES), "api.prod-a", 60),
+    "consented": display.consented(CONSENT, "api.prod-a", 2),
+    "awaiting": display.awaiting([Look("Gateway a/b", False, ODD, 2.0), Look("Pod c/d", True, "", 1.0)], NOON, NOON),
+    "archived": display.archived("2026-x", Path("/records"), "head", [ODD], "made a key"),
+    "overview": display.overview("prod-a", Path("/p"), [(SECTION, "blocked", ODD)], ["sandbox"]),
 }
 
 each_view = pytest.mark.parametrize("name", VIEWS)
@@ -133,7 +146,7 @@ def test_a_cell_keeps_the_value_and_both_twins(name: str) -> None:
     bundle = view._repr_mimebundle_(include=None, exclude=None)
     assert {MIME, "text/html", "text/plain"} == bundle.keys()
     assert bundle["text/plain"] == view.text == repr(view)
-    assert view.html == bundle["text/html"]
+    assert f'<div class="mathjax_ignore">{view.html}</div>' == bundle["text/html"]
     assert view.kind == bundle[MIME]["view"]
 
 
@@ -146,7 +159,7 @@ def test_the_value_is_json(name: str) -> None:
 @each_view
 def test_the_html_is_a_whole_fragment_of_plain_elements(name: str) -> None:
     page = Page(VIEWS[name].html)
-    assert page.elements <= {"p", "b", "br", "pre", "div", "code", "ul", "li", "details", "summary"} | {
+    assert page.elements <= {"p", "a", "b", "br", "pre", "div", "code", "ul", "li", "details", "summary"} | {
         "table",
         "thead",
         "tbody",
@@ -182,6 +195,12 @@ def odd_views() -> dict[str, View]:
         "proved": display.proved(STEP, [Checked(ODD, Proof.FAILED, ODD, ODD, ODD, ODD)]),
         "failure": display.failure("waited", ODD, [ODD]),
         "outcome": display.outcome(OUTCOME | {"section": ODD, "outcome": ODD, "reason": ODD, "mode": ODD}),
+        "values": display.values(section, {ODD: ODD}, {ODD: ODD}, [ODD]),
+        "question": display.question(Plan((change,)), ODD, 60),
+        "consented": display.consented(CONSENT, ODD, 2),
+        "awaiting": display.awaiting([Look(ODD, False, ODD, 2.0)], NOON, NOON),
+        "archived": display.archived(ODD, Path(ODD), ODD, [ODD], ODD),
+        "overview": display.overview(ODD, Path(ODD), [(section, ODD, ODD)], [ODD]),
     }
 
 
@@ -455,3 +474,40 @@ def test_the_outcome_says_how_why_and_at_what_cost() -> None:
     assert ("done and proven: 2 written, 1 effect proven",) == VIEWS["outcome"].brief
     assert OUTCOME == VIEWS["outcome"].data
     assert "plan-sha256" not in display.outcome(OUTCOME | {"plan": {}}).text
+
+
+# --- for a person ------------------------------------------------------------------------------------------------
+
+
+def test_a_failure_leads_to_the_runbook_that_mends_it_and_folds_the_traceback_away() -> None:
+    view = display.failure("stopped", "", ["no Secret", "What to do: make it"], "6.4.2", f"Traceback {ODD}")
+    assert '<a href="6.4.2-create-ingress-certificates.ipynb">' in view.html
+    assert "Traceback" in Page(view.html).text
+    assert "details" in Page(view.html).elements
+    assert "Traceback" not in view.text
+    assert "details" not in Page(display.failure("stopped", "", ["no Secret"]).html).elements
+
+
+def test_a_precondition_that_is_not_met_leads_to_the_runbook_that_mends_it() -> None:
+    assert '<a href="6.4.2-create-ingress-certificates.ipynb">' in display.preconditions(FINDINGS).html
+
+
+def test_a_wait_says_of_each_object_how_it_is_and_of_all_since_when_and_until_when() -> None:
+    later = NOON + dt.timedelta(minutes=2)
+    view = display.awaiting(
+        [Look("Gateway a/b", False, "Ready is False", 2.0), Look("Pod c/d", True, "", 1.0)], NOON, later
+    )
+    assert "1 of 2 ready, since 12:00:00, until 12:02:00 UTC at most" in view.text
+    assert "… Gateway a/b  2 s  Ready is False" in view.text
+    assert "✓ Pod c/d      1 s  ready" in view.text
+
+
+def test_an_approval_names_who_what_where_and_until_when() -> None:
+    text = display.consented(replace(CONSENT, by="Sato"), "api.prod-a:6443", 1).text
+    for part in (
+        "Approved by Sato",
+        "1 change on api.prod-a:6443",
+        "plan-sha256:abc",
+        "until 2026-11-26T12:00:00+00:00",
+    ):
+        assert part in text

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from runbooks import wait
 from runbooks.errors import ConnectionFailed, Forbidden, RunbookError, ServerRefused, TimedOut
 from runbooks.readiness import State
-from runbooks.wait import Waited
+from runbooks.wait import Look, Waited
 
 DONE = State(True)
 
@@ -177,3 +177,22 @@ def test_an_answer_that_will_not_change_ends_the_wait_at_once(clock: Clock, erro
 def test_it_waits_on_the_real_clock_too() -> None:
     (waited,) = wait.until({"it": answers([State(False, "starting"), DONE])}, 5, lambda _: None)
     assert 0.05 <= waited.seconds < 2
+
+
+def test_who_watches_sees_every_round_in_which_something_is_pending_and_the_last(clock: Clock) -> None:
+    seen: list[list[tuple[str, bool, str]]] = []
+
+    def watch(looks: Sequence[Look]) -> None:
+        seen.append([(look.title, look.done, look.message) for look in looks])
+
+    states = iter([State(False, "1 of 2"), State(False, "2 of 2"), DONE])
+    wait.until({"a": lambda: next(states), "b": lambda: DONE}, 10, lambda _: None, watch)
+    assert [("a", False, "1 of 2"), ("b", True, "")] == seen[0]
+    assert [("a", True, ""), ("b", True, "")] == seen[-1]
+    assert 3 == len(seen)
+
+
+def test_what_is_ready_at_once_is_not_watched(clock: Clock) -> None:
+    seen: list[object] = []
+    wait.until({"a": lambda: DONE}, 10, lambda _: None, seen.append)
+    assert [] == seen

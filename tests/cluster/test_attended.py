@@ -1,0 +1,237 @@
+"""A run with a person in front of it: nothing is changed but what they have approved.
+
+``Witness`` stands in for the person and their widgets; the browser tests have the real ones.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pytest
+
+from runbooks import step
+from runbooks.display import View
+from runbooks.errors import NotApproved, ParameterError
+from runbooks.presence import Question
+from runbooks.step import Runbook
+from runbooks.wait import Look
+from runbooks_sandbox import lifecycle
+from runbooks_sandbox.world import MEMBER_ROLLS
+from tests.conftest import ROOT, Sandbox
+
+CELLS = [
+    cell["id"]
+    for cell in json.loads((ROOT / "notebooks" / "6.4.3-integrate-service-mesh.ipynb").read_text())["cells"]
+    if cell["cell_type"] == "code"
+]
+STEPS = CELLS[CELLS.index("approve") + 1 : CELLS.index("outcome")]
+
+
+@dataclass
+class Witness:
+    """A person who sees everything and answers when the test does."""
+
+    attends: bool = True
+    asked: list[Question] = field(default_factory=list)
+    looks: list[Look] = field(default_factory=list)
+    started: list[str] = field(default_factory=list)
+
+    def cell(self) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext()
+
+    def ask(self, question: Question) -> None:
+        self.asked.append(question)
+
+    def watch(self, timeout_s: float) -> Callable[[Sequence[Look]], None]:
+        return self.looks.extend
+
+    def ended(self, started: str) -> None:
+        self.started.append(started)
+
+
+@pytest.fixture
+def sandbox(new_sandbox: Callable[..., Sandbox]) -> Iterator[Sandbox]:
+    found = new_sandbox()
+    found.play("6.4.2")
+    yield found
+    lifecycle.stop(found.state)
+
+
+def opened(sandbox: Sandbox, witness: Witness, **changes: object) -> Runbook:
+    """6.4.3, stepped through until its approval is asked for."""
+    runbook = step.open_runbook("6.4.3", sandbox.parameters("6.4.3", **changes), witness)
+    runbook.preconditions()
+    runbook.plan()
+    return runbook
+
+
+def go_on(runbook: Runbook) -> dict[str, View]:
+    found = {}
+    for cell in STEPS:
+        verb, _, name = cell.partition("-")
+        found[cell] = getattr(runbook, verb)(name)
+    return found
+
+
+def outcome(runbook: Runbook) -> dict[str, Any]:
+    return dict(runbook.outcome().data)
+
+
+@pytest.mark.parametrize("mode", ["plan", "apply"])
+def test_nothing_is_changed_before_the_plan_is_approved_and_then_just_the_plan(sandbox: Sandbox, mode: str) -> None:
+    witness, since = Witness(), sandbox.audit_position()
+    runbook = opened(sandbox, witness, mode=mode)
+    assert runbook.approve() is None
+    assert {"Not run: the plan is not approved. Nothing is changed here."} == {
+        str(view.data["note"]) for view in go_on(runbook).values()
+    }
+    assert ("plan", "changes pending") == (outcome(runbook)["mode"], outcome(runbook)["outcome"])
+    assert [] == sandbox.writes(since)
+    (question,) = witness.asked
+    assert ("Approve 6 changes on 127.0.0.1", "platform-engineer", "") == (
+        question.action.rpartition(":")[0],
+        question.by,
+        question.name,
+    )
+    view = question.approve(" Sato ", "")
+    assert "Approved by Sato" in view.text
+    go_on(runbook)
+    found = outcome(runbook)
+    assert ("apply", "done and proven") == (found["mode"], found["outcome"]), found["reason"]
+    assert ("met", "Sato", found["plan"]["digest"]) == tuple(found["approval"][n] for n in ("verdict", "by", "digest"))
+    assert "KnativeServing knative-serving/knative-serving" in {look.title for look in witness.looks}
+    written = sandbox.audit_position()
+    go_on(runbook)
+    sandbox.audit_position()
+    assert [] == sandbox.writes(written), "cells that are run again write nothing again"
+
+
+def test_where_the_cluster_changed_since_the_approval_nothing_is_changed_and_the_difference_is_named(
+    sandbox: Sandbox,
+) -> None:
+    roll = {"apiVersion": "maistra.io/v1", "kind": "ServiceMeshMemberRoll", "metadata": {"name": "default"}}
+    members = {"spec": {"members": ["default", "knative-serving"]}}
+    sandbox.api.request("POST", MEMBER_ROLLS.path("istio-system"), {**roll, **members})
+    witness = Witness()
+    runbook = opened(sandbox, witness)
+    runbook.approve()
+    witness.asked[0].approve("Sato", "")
+    sandbox.patch(MEMBER_ROLLS, "istio-system", "default", {"spec": {"members": ["knative-serving"]}})
+    since = sandbox.audit_position()
+    views = go_on(runbook)
+    said = "\n".join(views["apply-member-roll"].data["failure"])
+    assert "Nothing was changed: the cluster is not what was approved any more" in said
+    assert "ServiceMeshMemberRoll istio-system/default spec.members[+]: None → 'default'" in said
+    assert "Not run" in views["apply-gateways"].text
+    assert [] == sandbox.writes(since)
+    assert ("plan", "changes pending", {}) == tuple(outcome(runbook)[n] for n in ("mode", "outcome", "approval"))
+    runbook.preconditions()
+    runbook.plan()
+    runbook.approve()
+    witness.asked[1].approve("Sato", "")
+    go_on(runbook)
+    assert "done and proven" == outcome(runbook)["outcome"]
+
+
+def test_where_the_cluster_came_nearer_since_the_approval_the_rest_of_the_plan_is_applied(sandbox: Sandbox) -> None:
+    witness = Witness()
+    runbook = opened(sandbox, witness)
+    runbook.approve()
+    witness.asked[0].approve("Sato", "")
+    # the very same objects, by another run that was approved elsewhere
+    sandbox.play("6.4.3")
+    since = sandbox.audit_position()
+    go_on(runbook)
+    assert [] == sandbox.writes(since)
+    assert "no changes" == outcome(runbook)["outcome"]
+
+
+def test_an_approval_that_has_ended_changes_nothing(sandbox: Sandbox) -> None:
+    witness, since = Witness(), sandbox.audit_position()
+    runbook = opened(sandbox, witness)
+    runbook.approve()
+    witness.asked[0].approve("Sato", "")
+    past = dt.datetime.now(dt.UTC) - dt.timedelta(seconds=1)
+    assert runbook._story.consent is not None
+    runbook._story.consent = replace(runbook._story.consent, until=past)
+    assert "the approval by Sato ended at" in go_on(runbook)["apply-member-roll"].text
+    assert [] == sandbox.writes(since)
+
+
+@pytest.mark.parametrize(
+    ("by", "name", "changes", "said"),
+    [
+        ("", "", {}, "it does not say who approves it"),
+        ("Sato", "", {"production": True}, "the name of the API server is missing"),
+        ("Sato", "127.0.0.1", {"production": True}, "'127.0.0.1' is not 127.0.0.1:"),
+    ],
+)
+def test_what_is_no_approval_is_refused(
+    sandbox: Sandbox, by: str, name: str, changes: dict[str, object], said: str
+) -> None:
+    witness = Witness()
+    runbook = opened(sandbox, witness, **changes)
+    runbook.approve()
+    with pytest.raises(NotApproved, match=said):
+        witness.asked[0].approve(by, name)
+    assert "Not run" in runbook.apply("member-roll").text
+
+
+def test_in_production_the_name_of_the_api_server_is_typed(sandbox: Sandbox) -> None:
+    witness = Witness()
+    runbook = opened(sandbox, witness, production=True)
+    runbook.approve()
+    (question,) = witness.asked
+    assert f"https://{question.name}" == runbook._connection.server
+    assert "Approved by Sato" in question.approve("Sato", question.name).text
+
+
+def test_what_apply_wants_besides_is_wanted_of_an_approval(sandbox: Sandbox) -> None:
+    witness = Witness()
+    runbook = opened(sandbox, witness, require_change_ticket=True)
+    runbook.approve()
+    with pytest.raises(ParameterError, match="change_ticket: missing"):
+        witness.asked[0].approve("Sato", "")
+
+
+def test_the_digest_typed_into_the_cell_stands_for_the_button(sandbox: Sandbox) -> None:
+    """Also where nobody can be asked by a widget: the cell then says so itself."""
+    runbook = step.open_runbook("6.4.3", sandbox.parameters("6.4.3", mode="plan"))
+    runbook.preconditions()
+    digest = str(runbook.plan().data["digest"])
+    view = runbook.approve()
+    assert view is not None
+    assert digest in view.text
+    with pytest.raises(NotApproved, match="its digest is plan-sha256:"):
+        runbook.approve("plan-sha256:" + 64 * "0", by="Sato")
+    runbook.approve(digest, by="Sato")
+    go_on(runbook)
+    assert "done and proven" == outcome(runbook)["outcome"]
+
+
+def test_a_plan_without_changes_needs_no_approval_and_its_effects_are_proven(sandbox: Sandbox) -> None:
+    sandbox.play("6.4.3")
+    witness, since = Witness(), sandbox.audit_position()
+    runbook = opened(sandbox, witness)
+    view = runbook.approve()
+    assert view is not None
+    assert "Nothing to approve" in view.text
+    go_on(runbook)
+    found = outcome(runbook)
+    assert ("no changes", "nothing to change, 10 effects proven") == (found["outcome"], found["reason"])
+    assert ({}, [], []) == (found["approval"], witness.asked, sandbox.writes(since))
+
+
+def test_an_approval_is_of_the_plan_that_was_shown_last(sandbox: Sandbox) -> None:
+    witness, since = Witness(), sandbox.audit_position()
+    runbook = opened(sandbox, witness)
+    runbook.approve()
+    witness.asked[0].approve("Sato", "")
+    runbook.plan()
+    assert "the plan is not approved" in runbook.apply("member-roll").text
+    assert [] == sandbox.writes(since)
