@@ -54,6 +54,17 @@ class Witness:
         self.started.append(started)
 
 
+@pytest.fixture(scope="module")
+def untouched(new_sandbox: Callable[..., Sandbox]) -> Iterator[Sandbox]:
+    """One that is ready for 6.4.3, for tests in which nothing may be changed."""
+    found = new_sandbox()
+    found.play("6.4.2")
+    since = found.audit_position()
+    yield found
+    assert [] == found.writes(since)
+    lifecycle.stop(found.state)
+
+
 @pytest.fixture
 def sandbox(new_sandbox: Callable[..., Sandbox]) -> Iterator[Sandbox]:
     found = new_sandbox()
@@ -82,10 +93,9 @@ def outcome(runbook: Runbook) -> dict[str, Any]:
     return dict(runbook.outcome().data)
 
 
-@pytest.mark.parametrize("mode", ["plan", "apply"])
-def test_nothing_is_changed_before_the_plan_is_approved_and_then_just_the_plan(sandbox: Sandbox, mode: str) -> None:
+def test_nothing_is_changed_before_the_plan_is_approved_and_then_just_the_plan(sandbox: Sandbox) -> None:
     witness, since = Witness(), sandbox.audit_position()
-    runbook = opened(sandbox, witness, mode=mode)
+    runbook = opened(sandbox, witness)
     assert runbook.approve() is None
     assert {"Not run: the plan is not approved. Nothing is changed here."} == {
         str(view.data["note"]) for view in go_on(runbook).values()
@@ -109,6 +119,22 @@ def test_nothing_is_changed_before_the_plan_is_approved_and_then_just_the_plan(s
     go_on(runbook)
     sandbox.audit_position()
     assert [] == sandbox.writes(written), "cells that are run again write nothing again"
+    runbook = opened(sandbox, witness)
+    view = runbook.approve()
+    assert view is not None
+    assert "Nothing to approve" in view.text
+    go_on(runbook)
+    found = outcome(runbook)
+    assert ("no changes", "nothing to change, 10 effects proven") == (found["outcome"], found["reason"])
+    assert ({}, 1, []) == (found["approval"], len(witness.asked), sandbox.writes(written))
+
+
+def test_mode_apply_waits_for_the_approval_too(untouched: Sandbox) -> None:
+    witness = Witness()
+    runbook = opened(untouched, witness, mode="apply")
+    assert runbook.approve() is None
+    assert 1 == len(witness.asked)
+    assert "the plan is not approved" in runbook.apply("member-roll").text
 
 
 def test_where_the_cluster_changed_since_the_approval_nothing_is_changed_and_the_difference_is_named(
@@ -151,16 +177,15 @@ def test_where_the_cluster_came_nearer_since_the_approval_the_rest_of_the_plan_i
     assert "no changes" == outcome(runbook)["outcome"]
 
 
-def test_an_approval_that_has_ended_changes_nothing(sandbox: Sandbox) -> None:
-    witness, since = Witness(), sandbox.audit_position()
-    runbook = opened(sandbox, witness)
+def test_an_approval_that_has_ended_changes_nothing(untouched: Sandbox) -> None:
+    witness = Witness()
+    runbook = opened(untouched, witness)
     runbook.approve()
     witness.asked[0].approve("Sato", "")
     past = dt.datetime.now(dt.UTC) - dt.timedelta(seconds=1)
     assert runbook._story.consent is not None
     runbook._story.consent = replace(runbook._story.consent, until=past)
     assert "the approval by Sato ended at" in go_on(runbook)["apply-member-roll"].text
-    assert [] == sandbox.writes(since)
 
 
 @pytest.mark.parametrize(
@@ -172,28 +197,28 @@ def test_an_approval_that_has_ended_changes_nothing(sandbox: Sandbox) -> None:
     ],
 )
 def test_what_is_no_approval_is_refused(
-    sandbox: Sandbox, by: str, name: str, changes: dict[str, object], said: str
+    untouched: Sandbox, by: str, name: str, changes: dict[str, object], said: str
 ) -> None:
     witness = Witness()
-    runbook = opened(sandbox, witness, **changes)
+    runbook = opened(untouched, witness, **changes)
     runbook.approve()
     with pytest.raises(NotApproved, match=said):
         witness.asked[0].approve(by, name)
     assert "Not run" in runbook.apply("member-roll").text
 
 
-def test_in_production_the_name_of_the_api_server_is_typed(sandbox: Sandbox) -> None:
+def test_in_production_the_name_of_the_api_server_is_typed(untouched: Sandbox) -> None:
     witness = Witness()
-    runbook = opened(sandbox, witness, production=True)
+    runbook = opened(untouched, witness, production=True)
     runbook.approve()
     (question,) = witness.asked
     assert f"https://{question.name}" == runbook._connection.server
     assert "Approved by Sato" in question.approve("Sato", question.name).text
 
 
-def test_what_apply_wants_besides_is_wanted_of_an_approval(sandbox: Sandbox) -> None:
+def test_what_apply_wants_besides_is_wanted_of_an_approval(untouched: Sandbox) -> None:
     witness = Witness()
-    runbook = opened(sandbox, witness, require_change_ticket=True)
+    runbook = opened(untouched, witness, require_change_ticket=True)
     runbook.approve()
     with pytest.raises(ParameterError, match="change_ticket: missing"):
         witness.asked[0].approve("Sato", "")
@@ -210,28 +235,13 @@ def test_the_digest_typed_into_the_cell_stands_for_the_button(sandbox: Sandbox) 
     with pytest.raises(NotApproved, match="its digest is plan-sha256:"):
         runbook.approve("plan-sha256:" + 64 * "0", by="Sato")
     runbook.approve(digest, by="Sato")
-    go_on(runbook)
-    assert "done and proven" == outcome(runbook)["outcome"]
+    assert "ServiceMeshMemberRoll istio-system/default" in runbook.apply("member-roll").text
 
 
-def test_a_plan_without_changes_needs_no_approval_and_its_effects_are_proven(sandbox: Sandbox) -> None:
-    sandbox.play("6.4.3")
-    witness, since = Witness(), sandbox.audit_position()
-    runbook = opened(sandbox, witness)
-    view = runbook.approve()
-    assert view is not None
-    assert "Nothing to approve" in view.text
-    go_on(runbook)
-    found = outcome(runbook)
-    assert ("no changes", "nothing to change, 10 effects proven") == (found["outcome"], found["reason"])
-    assert ({}, [], []) == (found["approval"], witness.asked, sandbox.writes(since))
-
-
-def test_an_approval_is_of_the_plan_that_was_shown_last(sandbox: Sandbox) -> None:
-    witness, since = Witness(), sandbox.audit_position()
-    runbook = opened(sandbox, witness)
+def test_an_approval_is_of_the_plan_that_was_shown_last(untouched: Sandbox) -> None:
+    witness = Witness()
+    runbook = opened(untouched, witness)
     runbook.approve()
     witness.asked[0].approve("Sato", "")
     runbook.plan()
     assert "the plan is not approved" in runbook.apply("member-roll").text
-    assert [] == sandbox.writes(since)
