@@ -120,8 +120,8 @@ class _Story:
     approval: dict[str, str] = field(default_factory=dict)
     consent: Consent | None = None
     written: list[dict[str, Any]] = field(default_factory=list)
-    waited: list[dict[str, Any]] = field(default_factory=list)
-    checked: list[Checked] = field(default_factory=list)
+    waited: dict[str, list[dict[str, Any]]] = field(default_factory=dict)  # by step: a cell may be run again
+    checked: dict[str, list[Checked]] = field(default_factory=dict)
     failure: str = ""
     snapshot_is_old: bool = False
     run: set[str] = field(default_factory=set)
@@ -544,7 +544,7 @@ class Runbook:
                 {"target": str(ref), "ready": state.done, "said": state.message or "ready"}
                 for ref, state in states.items()
             ]
-        self._story.waited += entries
+        self._story.waited[step.id] = entries
         return display.waited(step, entries)
 
     def _until(self, judges: Mapping[str, Callable[[], State]], timeout_s: float) -> tuple[Waited, ...]:
@@ -575,7 +575,7 @@ class Runbook:
             checked = [Checked(check.title, Proof.SKIPPED, "", said, "") for check in step.checks]
         else:
             checked = self._looked_at(step)
-        self._story.checked += checked
+        self._story.checked[step.id] = checked
         failed = [f"{check.title}: {check.observed}" for check in checked if check.proof is Proof.FAILED]
         if failed and self._parameters.mode == "apply":
             self._story.failure = f"prove-{step.id}: {'; '.join(failed)}"
@@ -620,13 +620,15 @@ class Runbook:
 
     def _outcome(self) -> dict[str, Any]:
         story, parameters = self._story, self._parameters
+        waited = [entry for entries in story.waited.values() for entry in entries]
+        checked = [check for checks in story.checked.values() for check in checks]
         found, reason = conclude(
             parameters.mode,
             story.findings or (),
             changes=len(story.plan.pending) if story.plan else None,
             applied=len(story.written),
-            unready=[f"{entry['target']}: {entry['said']}" for entry in story.waited if not entry["ready"]],
-            checked=story.checked,
+            unready=[f"{entry['target']}: {entry['said']}" for entry in waited if not entry["ready"]],
+            checked=checked,
             elsewhere=self._section.waiting(self._situation),
             inapplicable=self._section.inapplicable(self._situation),
             failure=story.failure,
@@ -648,8 +650,8 @@ class Runbook:
             "plan": display.plan_dict(story.plan) if story.plan else {},
             "approval": story.approval,
             "applied": story.written,
-            "waited": story.waited,
-            "checks": [display.checked_dict(check) for check in story.checked],
+            "waited": waited,
+            "checks": [display.checked_dict(check) for check in checked],
             "requests": dict(sorted(self._connection.requests.items())),
             "started": self._started.isoformat(timespec="milliseconds"),
             "finished": finished.isoformat(timespec="milliseconds"),
@@ -710,11 +712,6 @@ class Runbook:
     ) -> View:
         """Run the work of a cell, unless the mode, a blocking precondition or an earlier failure forbids it."""
         self._after("plan", self._story.plan is not None)
-        view = self._permitted(kind, verb, step, work, verify=verify)
-        self._story.run.add(f"{verb}-{step.id}")  # not where it ended in an error that nobody foresaw
-        return view
-
-    def _permitted(self, kind: str, verb: str, step: Step, work: Callable[[Step], View], *, verify: bool) -> View:
         consent, mode = self._story.consent, self._parameters.mode
         if consent and verb == "apply":
             if mode == "plan" and (refused := self._begin(kind, step)):
@@ -728,13 +725,18 @@ class Runbook:
             return display.note(kind, step.id, f"Mode {mode}: nothing is changed here.")
         if self._blocked and mode == "apply":
             return display.note(kind, step.id, "Not run: a precondition is not met, see above.")
-        if self._story.failure:
-            return display.note(kind, step.id, f"Not run, because of {self._story.failure.partition(':')[0]}.")
+        failed = self._story.failure.partition(":")[0]
+        if failed == f"{verb}-{step.id}":
+            self._story.failure = ""  # it is tried again
+        elif failed:
+            return display.note(kind, step.id, f"Not run, because of {failed}.")
         try:
-            return work(step)
+            view = work(step)
         except RunbookError as error:
             self._story.failure = f"{verb}-{step.id}: {error.lines()[0]}"
             return display.failure(kind, step.id, error.lines(), error.see)
+        self._story.run.add(f"{verb}-{step.id}")
+        return view
 
 
 def _unseen(check: Check) -> Checked:

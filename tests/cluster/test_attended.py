@@ -245,3 +245,20 @@ def test_an_approval_is_of_the_plan_that_was_shown_last(untouched: Sandbox) -> N
     witness.asked[0].approve("Sato", "")
     runbook.plan()
     assert "the plan is not approved" in runbook.apply("member-roll").text
+
+
+def test_a_wait_that_ended_in_vain_is_run_again_and_what_follows_is_not_taken_for_done(sandbox: Sandbox) -> None:
+    witness = Witness()
+    runbook = opened(sandbox, witness, timeout_s=1)
+    runbook.approve()
+    witness.asked[0].approve("Sato", "")
+    sandbox.state.keep_faults({"stuck-operators": ""})
+    views = go_on(runbook)
+    assert "What to do" in views["wait-member-roll"].text
+    assert "Not run, because of wait-member-roll." == views["prove-member-roll"].text
+    sandbox.state.keep_faults({})
+    sandbox.eventually(lambda: bool(sandbox.get(MEMBER_ROLLS, "istio-system", "default").get("status")))
+    assert "✓" in runbook.wait("member-roll").text
+    found = outcome(runbook)
+    assert "could not tell" == found["outcome"]
+    assert found["reason"].startswith("not run: prove-member-roll, apply-gateways")
