@@ -49,7 +49,7 @@ def _archived(started: str) -> View:
     path = Path(os.environ[SESSION])
     saved = runs.read_outcome(path) if path.is_file() else {}
     if saved.get("started") != started:
-        remedy = "save the notebook (Ctrl+S), then press the button again"
+        remedy = "save the notebook (Ctrl+S), then press the button again; renamed since: runbooks records add NOTEBOOK"
         raise RecordError(f"archiving {path.name}", "the file does not hold the outcome above", remedy)
     signer, said = signing_key(sandbox=saved["parameters"]["context"] == "sandbox")
     archive = Archive.open(default_folder(), signer=signer, trusted=trusted(trust_folder()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from importlib.util import find_spec
@@ -19,9 +20,23 @@ from runbooks.values import Values
 _SESSION = "JPY_SESSION_NAME"
 
 
-def _attended() -> bool:
-    """Whether a person steps through this notebook: a Jupyter server started its kernel, and can show widgets."""
-    return _SESSION in os.environ and find_spec("ipywidgets") is not None
+def _attended(section: str) -> bool:
+    """Whether a person steps through this notebook: a Jupyter server started its kernel for it, and can show widgets.
+
+    A notebook of one's own that runs this one with papermill hands its variables on, and nobody sits before this one.
+    Where that cannot be told somebody is taken to be there, and asked before anything is changed.
+
+    Args:
+        section: of the runbook; empty for the index.
+    """
+    path = os.environ.get(_SESSION)
+    if path is None or find_spec("ipywidgets") is None:
+        return False
+    try:
+        found = json.loads(Path(path).read_bytes())["metadata"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return True
+    return str(found.get("runbook", "")) == section
 
 
 def values_in_force(section: str, given: Mapping[str, object]) -> Values:
@@ -36,7 +51,7 @@ def values_in_force(section: str, given: Mapping[str, object]) -> Values:
     """
     found = SECTIONS[section]
     bound = of_notebook(found.model, given)
-    if _attended():
+    if _attended(section):
         from runbooks import attended
 
         return attended.values(found, bound)
@@ -55,7 +70,7 @@ def overview(environment: str) -> View:
         ConnectionFailed: its cluster cannot be reached.
     """
     folder = environments.folder(environment, Path.cwd())
-    with _person({}).cell():
+    with _person("", {}).cell():
         values = {section: environments.read(section, folder) | {"mode": "verify"} for section in SECTIONS.values()}
         others = [name for name in environments.names(folder.parent) if name != folder.name]
         return display.overview(folder.name, folder, [_where(*one) for one in values.items()], others)
@@ -81,13 +96,13 @@ def open_runbook(section: str, values: Mapping[str, object]) -> Runbook:
         ParameterError: a parameter is unknown, missing, or not usable.
         ConnectionFailed: the cluster cannot be reached, or is not the one that the parameters name.
     """
-    person = _person(values)
+    person = _person(section, values)
     with person.cell():
         return step.open_runbook(section, values, person)
 
 
-def _person(values: Mapping[str, object]) -> Person:
-    if not _attended():
+def _person(section: str, values: Mapping[str, object]) -> Person:
+    if not _attended(section):
         return NOBODY
     from runbooks import attended  # only here: it needs what a headless install does not have
 

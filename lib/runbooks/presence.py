@@ -52,7 +52,7 @@ class Person(Protocol):
         """Who is shown each look of a wait that lasts so long at most; None where lines of progress are wanted."""
 
     def ended(self, started: str) -> None:
-        """The runbook that began then has come to its outcome: nothing can be answered any more, only archived."""
+        """The runbook that began then has come to its outcome, and can be archived."""
 
 
 class _Nobody:

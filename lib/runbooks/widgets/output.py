@@ -30,11 +30,6 @@ class Output:
         alive = {_WIDGET: {"version_major": 2, "version_minor": 0, "model_id": control.model_id}} if control else {}
         display({**view._repr_mimebundle_(), **alive}, raw=True, display_id=self._id)
 
-    @property
-    def alive(self) -> bool:
-        """Whether the control is still there."""
-        return self._control is not None
-
     def replace(self, view: View) -> None:
         """Show another view, and no control any more."""
         update_display(view._repr_mimebundle_(), raw=True, display_id=self._id)

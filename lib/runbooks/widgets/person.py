@@ -39,7 +39,6 @@ class AtTheNotebook:
     def __init__(self, values: Values | None, archive: Callable[[str], View]) -> None:
         self._values, self._bound = values, values.frozen() if values else {}
         self._archive = archive
-        self._asked: Output | None = None
 
     @contextlib.contextmanager
     def cell(self) -> Iterator[None]:
@@ -75,7 +74,7 @@ class AtTheNotebook:
         said = ipywidgets.HTML()
         asked = ipywidgets.HTML(value=question.view.html)
         box = ipywidgets.VBox([asked, by, *([name] if question.name else []), button, said])
-        output = self._asked = Output(question.view, box)
+        output = Output(question.view, box)
 
         def approve(_: object) -> None:
             try:
@@ -104,8 +103,6 @@ class AtTheNotebook:
 
     def ended(self, started: str) -> None:
         """Offer to archive the notebook."""
-        if self._asked and self._asked.alive:
-            self._asked.replace(words.note("approval", "", "The run has ended; nothing is asked any more."))
         said = ipywidgets.HTML()
         button = ipywidgets.Button(
             description="Archive this notebook as the record",
