@@ -53,6 +53,7 @@ from runbooks.plan import (
 )
 from runbooks.procedure import SECTIONS
 from runbooks.procedure.needed_rights import rights_to_write
+from runbooks.procedure.review import reviewed
 from runbooks.procedure.section import Awaited, Section, Step, Wanted
 from runbooks.readiness import State
 from runbooks.rights import Right
@@ -208,7 +209,8 @@ class Runbook:
         compared = [self._compared(step, wanted) for step in self._section.steps for wanted in self._objects(step)]
         asked = [(change, wanted) for change, wanted in compared if wanted]
         answers = iter(batch.every(lambda one: self._with_opinion(*one), asked, _say, "objects compared"))
-        plan = Plan(tuple(next(answers) if wanted else change for change, wanted in compared))
+        changes = tuple(next(answers) if wanted else change for change, wanted in compared)
+        plan = reviewed(self._section, self._situation, changes)
         self._story.plan = plan
         if plan.problems:
             said = few(plan.problems, "; ")
