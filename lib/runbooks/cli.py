@@ -456,8 +456,9 @@ class _Progress:
         style = "red" if first == "failed" else ""
         text = f"[{style}]{self._shown(first)}[/]" if style else self._shown(first)
         self._console.print(f"  [dim]{cell:24}[/]{text}{took}")
+        indent = 4 if cell == "plan" else 26  # the lines of a review are long
         for line in rest:
-            self._console.print(f"  {'':24}{self._shown(line)}")
+            self._console.print(f"{'':{indent}}{self._shown(line)}")
 
 
 def _show_outcomes(found: Sequence[Ran], console: Console) -> None:

@@ -20,7 +20,8 @@ import yaml
 
 from runbooks.approval import Consent
 from runbooks.keeper import MIME
-from runbooks.plan import Change, Operation, Plan
+from runbooks.ownership import Owner
+from runbooks.plan import Change, FieldChange, Operation, Plan, Waits
 from runbooks.procedure import SECTIONS
 from runbooks.procedure.section import Section, Step
 from runbooks.verdicts import Checked, Finding, Proof, Verdict, few
@@ -44,7 +45,7 @@ _SIGNS = {
     Operation.RESTART: "↻",
     Operation.UNCHANGED: "=",
 }
-_SET = {"[+]": "list last set"}
+_ADDED = "[+]"  # how the path of an addition to a list ends
 _LONGEST_VALUE = 200
 _MANY = 30  # from which on objects that differ in their namespace alone are shown as one
 _BRIEF = 10
@@ -97,7 +98,7 @@ def _table_html(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 def _value(value: Any) -> str:
     if value is None:
         return "(none)"
-    if isinstance(value, Mapping):
+    if isinstance(value, Mapping) and value:
         return ", ".join(f"{name} {_value(part)}" for name, part in value.items())
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     return text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]}…"
@@ -120,6 +121,11 @@ def _tally(values: Iterable[Any]) -> str:
 def note(kind: str, step: str, text: str) -> View:
     """A sentence in place of a result, where there is nothing to do or nothing may be done."""
     return View(kind, {"step": step, "note": text}, text, f"<p>{escape(text)}</p>", (text,))
+
+
+def unchanging(kind: str, step: str, mode: str) -> View:
+    """What a cell that changes things says in a mode in which nothing is changed; a terminal is spared of it."""
+    return replace(note(kind, step, f"Mode {mode}: nothing is changed here."), brief=())
 
 
 def target(section: Section, data: Mapping[str, Any]) -> View:
@@ -264,107 +270,284 @@ def change_dict(change: Change) -> dict[str, Any]:
         "target": change.target,
         "identity": list(change.identity),
         "operation": str(change.operation),
-        "fields": [
-            {
-                "path": item.path,
-                "old": item.old,
-                "new": item.new,
-                "set_by": [{"manager": owner.manager, "since": owner.since} for owner in item.owners],
-            }
-            for item in change.fields
-        ],
+        "fields": [_field_dict(item) for item in change.fields],
         "takes_over": [
             {"path": path, "manager": owner.manager, "since": owner.since} for path, owner in change.takes_over
         ],
+        "managed_by": [
+            {"manager": owner.manager, "operation": owner.operation, "since": owner.since}
+            for owner in change.managed_by
+        ],
         "notes": list(change.notes),
         "problems": list(change.problems),
+        **({"waits": _waits_dict(change.waits)} if change.waits else {}),
         **({"refused": change.refused} if change.refused else {}),
         **({"unread": change.unread} if change.unread else {}),
     }
 
 
-def _change_details(change: Change) -> list[str]:
-    lines, added = [], Counter(item.path for item in change.fields if item.old is None)
-    for path, count in added.items():
-        if count > _BRIEF:  # a list that grows by many entries
-            entries = few(_value(item.new) for item in change.fields if item.path == path)
-            lines.append(f"{path}: {count:,} entries: {entries}")
+def _field_dict(item: FieldChange) -> dict[str, Any]:
+    """A field's change as JSON; of a secret, numbers that equal values share."""
+    old, new = item.numbers
+    return {
+        "path": item.path,
+        "old": item.old,
+        "new": item.new,
+        "set_by": [{"manager": owner.manager, "since": owner.since} for owner in item.owners],
+        **({"secret": {"old": old, "new": new}} if old or new else {}),
+    }
+
+
+def _waits_dict(waits: Waits) -> dict[str, Any]:
+    return {"objects": list(waits.objects), "step": waits.step, "behind": list(waits.behind)}
+
+
+# --- the plan ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Line:
+    """A field as one line of a review: where, what it is now and will be, and who set it."""
+
+    path: str
+    old: str
+    new: str
+    by: str = ""
+
+    def __str__(self) -> str:
+        change = f"{self.old} → {self.new}" if self.old else self.new
+        return f"{self.path}: {change}" + (f"  ({self.by})" if self.by else "")
+
+
+def _field_lines(change: Change, *, times: bool) -> list[_Line]:
+    """Every field that changes; what a list gets is an addition, and what a new object gets has no old value."""
+    lists: dict[str, list[FieldChange]] = {}
     for item in change.fields:
-        if added[item.path] > _BRIEF:
-            continue
-        by = ", ".join(f"{owner.manager} since {owner.since}" for owner in item.owners)
-        who = f"  ({_SET.get(item.path[-3:], 'set')} by {by})" if by else ""
-        lines.append(f"{item.path}: {_value(item.old)} → {_value(item.new)}{who}")
-    lines += [f"takes {path} over from {owner.manager} (since {owner.since})" for path, owner in change.takes_over]
-    lines += [f"note: {text}" for text in change.notes]
-    lines += [f"PROBLEM: {text}" for text in change.problems]
-    lines += [f"REFUSED: {change.refused}"] if change.refused else []
+        if item.path.endswith(_ADDED):
+            lists.setdefault(item.path, []).append(item)
+    lines = []
+    for item in change.fields:
+        if item.path in lists:
+            lines += _addition_lines(lists.pop(item.path), times=times)
+        elif not item.path.endswith(_ADDED):
+            old = "" if item.old is None and change.operation is Operation.CREATE else _numbered(item, 0)
+            lines.append(_Line(item.path, old, _numbered(item, 1), _set_by("set", item.owners, times=times)))
     return lines
 
 
-def _alike(changes: Sequence[Change]) -> list[list[Change]]:
+def _addition_lines(items: Sequence[FieldChange], *, times: bool) -> list[_Line]:
+    """What one list gets: short entries in one line, others in a line each, and of many the first ones."""
+    path, by = items[0].path.removesuffix(_ADDED), _set_by("list last set", items[0].owners, times=times)
+    if len(items) > _BRIEF:
+        return [_Line(path, "", f"+ {len(items):,} entries: {few(_value(item.new) for item in items)}", by)]
+    if any(isinstance(item.new, Mapping) for item in items):
+        return [_Line(path, "", f"+ {_value(item.new)}", by) for item in items]
+    return [_Line(path, "", ", ".join(f"+ {_value(item.new)}" for item in items), by)]
+
+
+def _numbered(item: FieldChange, which: int) -> str:
+    """The old (0) or new (1) value; a secret with the number that equal ones share."""
+    number = item.numbers[which]
+    return _value((item.old, item.new)[which]) + (f" (#{number})" if number else "")
+
+
+def _owner(owner: Owner, *, times: bool) -> str:
+    return f"{owner.manager} since {owner.since}" if times else owner.manager
+
+
+def _set_by(verb: str, owners: Iterable[Owner], *, times: bool) -> str:
+    by = ", ".join(_owner(owner, times=times) for owner in owners)
+    return f"{verb} by {by}" if by else ""
+
+
+def _managed_by(change: Change, *, times: bool) -> str:
+    by = few(
+        f"{owner.manager} (last {owner.since})" if times and owner.since else owner.manager
+        for owner in change.managed_by
+    )
+    return f"also managed by {by}" if by else ""
+
+
+def _waited_for(change: Change, *, names: bool = False) -> str:
+    """What waits on a change: in short, or with every name."""
+    waits = change.waits
+    if waits is None:
+        return ""
+    what = "" if waits.objects == (change.target,) else f"{', '.join(waits.objects)}: "
+    behind = list(waits.behind) or ["the end"]
+    if len(behind) > 2 and not names:
+        behind = [behind[0], f"{len(behind) - 1} later steps"]
+    verb = "wait" if len(behind) > 1 else "waits"
+    return f"{what}{', '.join(behind) if names else ' and '.join(behind)} {verb} on it"
+
+
+def _remarks(change: Change, *, times: bool = True) -> list[str]:
+    """What a reader should know of an object besides its fields, and what is wrong with it."""
+    lines = [
+        f"takes {path} over from {owner.manager}" + (f" (since {owner.since})" if times else "")
+        for path, owner in change.takes_over
+    ]
+    return lines + [f"note: {text}" for text in change.notes]
+
+
+def _amiss(change: Change) -> list[str]:
+    lines = [f"PROBLEM: {text}" for text in change.problems]
+    return lines + ([f"REFUSED: {change.refused}"] if change.refused else [])
+
+
+@dataclass(frozen=True)
+class _Alike:
+    """One object of a plan, or many that differ in their namespace alone."""
+
+    changes: tuple[Change, ...]
+
+    @property
+    def first(self) -> Change:
+        return self.changes[0]
+
+    @property
+    def times(self) -> bool:
+        """Whether times are shown: those of many objects are not alike."""
+        return len(self.changes) == 1
+
+    @property
+    def target(self) -> str:
+        if len(self.changes) == 1:
+            return self.first.target
+        *_, namespace, name = self.first.identity
+        return f"{self.first.target.replace(f'{namespace}/{name}', name)} in {len(self.changes):,} namespaces"
+
+    @property
+    def namespaces(self) -> list[str]:
+        return [change.identity[2] for change in self.changes] if len(self.changes) > 1 else []
+
+    @property
+    def head(self) -> str:
+        """The object in one line: operation, which one, what waits on it, who else manages it."""
+        change = self.first
+        told = (_waited_for(change), _managed_by(change, times=self.times))
+        operation = f"{_SIGNS[change.operation]} {change.operation}"
+        return "; ".join(filter(None, (f"{operation}  {self.target}  [{change.step}]", *told)))
+
+    def lines(self) -> list[str]:
+        """Its fields and remarks, and where the others are."""
+        fields = [str(line) for line in _field_lines(self.first, times=self.times)]
+        where = [f"in {few(self.namespaces)}"] if self.namespaces else []
+        return [*fields, *_remarks(self.first, times=self.times), *_amiss(self.first), *where]
+
+
+def _alike(changes: Sequence[Change]) -> list[_Alike]:
     """The changes one by one; where they are many, those together that differ in their namespace alone."""
-    found: dict[tuple[str, ...], list[Change]] = {}
+    found: dict[tuple[Any, ...], list[Change]] = {}
     for change in changes:
         _, kind, namespace, name = change.identity
         fold = len(changes) > _MANY and namespace and change.operation is not Operation.RESTART
-        what = (kind, name, *_change_details(change)) if fold else (change.target,)
+        what = (kind, name, *_told(change)) if fold else (change.target,)
         found.setdefault((change.step, change.operation, *what), []).append(change)
-    return list(found.values())
+    return [_Alike(tuple(alike)) for alike in found.values()]
 
 
-def _target_of(alike: Sequence[Change]) -> str:
-    first = alike[0]
-    if len(alike) == 1:
-        return first.target
-    *_, namespace, name = first.identity
-    return f"{first.target.replace(f'{namespace}/{name}', name)} in {len(alike):,} namespaces"
+def _told(change: Change) -> Iterable[str]:
+    """All that is told of a change besides its namespace and when others wrote."""
+    yield from map(str, _field_lines(change, times=False))
+    yield from _remarks(change, times=False)
+    yield from _amiss(change)
+    yield _managed_by(change, times=False)
 
 
 def plan_dict(plan: Plan) -> dict[str, Any]:
     """A plan as JSON."""
-    return {"digest": plan.digest, "changes": [change_dict(change) for change in plan.changes]}
+    return {
+        "digest": plan.digest,
+        "changes": [change_dict(change) for change in plan.changes],
+        "consequences": [{"step": step, "said": said} for step, said in plan.consequences],
+    }
 
 
 def plan(plan: Plan, mode: str, approval: Finding | None = None) -> View:
-    """Everything that will change, field by field, with one digest, and whether that is approved."""
-    counts = {operation: sum(change.operation is operation for change in plan.changes) for operation in Operation}
+    """Everything that will change, field by field, what follows from it, and one digest, and whether it is approved."""
+    notes = {
+        "plan": "Nothing is changed in this mode.",
+        "verify": "Nothing is changed in this mode; every difference is drift.",
+        "apply": "The cells below make these changes, and no others.",
+    }
+    count, objects = _count(plan), _alike(plan.changes)
+    foot = f"{count}. {_approval(approval) or notes[mode]}"
+    blocks = [line for one in objects for line in (one.head, *(f"      {text}" for text in one.lines()))]
+    text = "\n".join([*blocks, *_following(plan), foot, plan.digest])
+    page = f"{''.join(map(_folded, objects))}{_following_html(plan)}<p>{escape(foot)}<br><code>{plan.digest}</code></p>"
+    amiss = [f"✗ {problem}" for problem in plan.problems] + [f"! {refusal}" for refusal in plan.refused]
+    amiss += [_approval(approval)] if approval else []
+    if len(amiss) > _BRIEF:
+        amiss = [*amiss[:_BRIEF], f"… and {len(amiss) - _BRIEF:,} more"]
+    return View("plan", plan_dict(plan), text, page, (*_in_brief(plan, objects, count), *amiss))
+
+
+def _count(plan: Plan) -> str:
+    """How many of each; restarts are rare enough to be named only where there are some."""
     words = {
         Operation.CREATE: "to create",
         Operation.UPDATE: "to update",
         Operation.RESTART: "to restart",
         Operation.UNCHANGED: "unchanged",
     }
-    # restarts are rare enough to be named only where there are some
-    shown = {
-        operation: word for operation, word in words.items() if operation != Operation.RESTART or counts[operation]
-    }
-    count = ", ".join(f"{counts[operation]} {word}" for operation, word in shown.items())
-    blocks, html = [], []
-    for alike in _alike(plan.changes):
-        change, target = alike[0], _target_of(alike)
-        details = _change_details(change)
-        namespaces = [one.identity[2] for one in alike] if len(alike) > 1 else []
-        head = f"{_SIGNS[change.operation]} {change.operation}"
-        lines = [*details, f"in {few(namespaces)}"] if namespaces else details
-        blocks.append("\n".join([f"{head}  {target}  [{change.step}]", *(f"      {line}" for line in lines)]))
-        lines = [*details, f"in {', '.join(namespaces)}"] if namespaces else details
-        listed = "".join(f"<li>{escape(line)}</li>" for line in lines)
-        folded = f"<details><summary>{len(details)} fields</summary><ul>{listed}</ul></details>" if lines else ""
-        html.append((escape(head), escape(change.step), escape(target) + folded))
-    notes = {
-        "plan": "Nothing is changed in this mode.",
-        "verify": "Nothing is changed in this mode; every difference is drift.",
-        "apply": "The cells below make these changes, and no others.",
-    }
-    foot = f"{count}. {_approval(approval) or notes[mode]}"
-    text = "\n".join([*blocks, foot, plan.digest])
-    page = f"{_table_html(('', 'step', 'object'), html)}<p>{escape(foot)}<br><code>{plan.digest}</code></p>"
-    amiss = [f"✗ {problem}" for problem in plan.problems] + [f"! {refusal}" for refusal in plan.refused]
-    amiss += [_approval(approval)] if approval else []
-    if len(amiss) > _BRIEF:
-        amiss = [*amiss[:_BRIEF], f"… and {len(amiss) - _BRIEF:,} more"]
-    return View("plan", plan_dict(plan), text, page, (f"{count}, {plan.digest[:24]}…", *amiss))
+    counts = Counter(change.operation for change in plan.changes)
+    shown = [operation for operation in words if operation != Operation.RESTART or counts[operation]]
+    return ", ".join(f"{counts[operation]} {words[operation]}" for operation in shown)
+
+
+def _following(plan: Plan) -> list[str]:
+    """What follows from the changes, and what the numbers of secrets mean."""
+    numbers = {number for change in plan.changes for item in change.fields for number in item.numbers if number}
+    legend = ["Equal numbers (#) stand for equal secret values."] if numbers else []
+    head = ["What follows:"] if plan.consequences else []
+    return legend + head + [f"  • {said}  [{step}]" for step, said in plan.consequences]
+
+
+def _following_html(plan: Plan) -> str:
+    listed = "".join(f"<li>{escape(said)} <code>{escape(step)}</code></li>" for step, said in plan.consequences)
+    legend = [line for line in _following(plan) if line.startswith("Equal")]
+    shown = "".join(f"<p>{escape(line)}</p>" for line in legend)
+    return shown + (_titled("What follows", f"<ul>{listed}</ul>") if listed else "")
+
+
+def _in_brief(plan: Plan, objects: Sequence[_Alike], count: str) -> list[str]:
+    """The review as a terminal shows it: what stays as it is in one line, and no end of anything."""
+    if not plan.pending:
+        return [f"{count}, {plan.digest[:24]}…"]
+    changed = [one for one in objects if one.first.operation is not Operation.UNCHANGED]
+    same = [one.target for one in objects if one.first.operation is Operation.UNCHANGED]
+    lines = [f"{len(plan.pending):,} of {len(plan.changes):,} not as wanted"]
+    for one in changed[:_MANY]:
+        lines += [one.head, *(f"    {text}" for text in _shortened(one))]
+    if len(changed) > _MANY:
+        lines.append(f"… and {len(changed) - _MANY:,} more, all of them in the notebook")
+    lines += [f"= unchanged  {few(same)}"] if same else []
+    return [*lines, *_following(plan), count, plan.digest]
+
+
+def _shortened(one: _Alike) -> list[str]:
+    """The lines of an object, of many fields the first; what is amiss is told at the end."""
+    lines = [line for line in one.lines() if line not in _amiss(one.first)]
+    return lines if len(lines) <= _BRIEF else [*lines[: _BRIEF - 1], f"… and {len(lines) - _BRIEF + 1} more"]
+
+
+def _folded(one: _Alike) -> str:
+    """An object as a line that opens: its fields, old and new, and whatever else there is to know."""
+    change = one.first
+    fields = _field_lines(change, times=one.times)
+    many = f" ({counted(len(fields), 'field')})" if fields else ""
+    head = f"<b>{escape(_SIGNS[change.operation])} {escape(change.operation)}</b> {escape(one.target)}"
+    told = "; ".join(filter(None, (_waited_for(change), _managed_by(change, times=one.times))))
+    head += f" <code>{escape(change.step)}</code>{many}" + (f"<br>{escape(told)}" if told else "")
+    head += "".join(f"<br><b>{escape(line)}</b>" for line in _amiss(change))
+    rows = [tuple(map(escape, (line.path, line.old, line.new, line.by))) for line in fields]
+    table = _table_html(("field", "now", "wanted", ""), rows) if rows else ""
+    more = [*_remarks(change, times=one.times)]
+    more += [_waited_for(change, names=True)] if change.waits else []
+    more += [f"in {', '.join(one.namespaces)}"] if one.namespaces else []
+    listed = f"<ul>{''.join(f'<li>{escape(line)}</li>' for line in more)}</ul>" if more else ""
+    return f"<details><summary>{head}</summary>{table}{listed}</details>" if table or listed else f"<p>{head}</p>"
 
 
 def _approval(found: Finding | None) -> str:

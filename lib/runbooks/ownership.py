@@ -25,6 +25,23 @@ class Owner:
     since: str
 
 
+def others(live: Mapping[str, Any], ours: str) -> tuple[Owner, ...]:
+    """The field managers of an object besides our own, each once, with its last write; those of its status left out.
+
+    Args:
+        live: the object as the server returned it, with its managedFields.
+        ours: how the names of our own managers begin.
+    """
+    found: dict[str, Owner] = {}
+    for entry in live.get("metadata", {}).get("managedFields", []):
+        manager, since = entry.get("manager", "?"), entry.get("time", "")
+        if manager.startswith(ours) or entry.get("subresource") or set(entry.get("fieldsV1", {})) == {"f:status"}:
+            continue
+        if manager not in found or found[manager].since < since:
+            found[manager] = Owner(manager, entry.get("operation", "?"), since)
+    return tuple(found[manager] for manager in sorted(found))
+
+
 def owners(live: Mapping[str, Any], path: Path) -> tuple[Owner, ...]:
     """The field managers that own a field, or the closest thing above it that the server keeps as one piece.
 

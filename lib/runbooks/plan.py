@@ -19,11 +19,14 @@ from runbooks import certificates
 from runbooks.errors import CertificateError
 from runbooks.kinds import SECRET, ObjectRef, kind_of
 from runbooks.manifests import Manifest
-from runbooks.ownership import Owner, Path, owners
+from runbooks.ownership import Owner, Path, others, owners
 
 DIGEST_PREFIX = "plan-sha256:"  # so that no tool takes a digest for a number
 OUR_MANAGERS = "runbooks-"
 LIST_MANAGER = f"{OUR_MANAGERS}lists"
+
+
+Hidden = tuple[bytes | None, bytes | None]  # a secret value before and after, in memory only
 
 
 class Operation(StrEnum):
@@ -88,12 +91,14 @@ class DesiredFile:
         content: the bytes, or None where the file stays as it is.
         shown: what a plan shows of the content.
         exists: whether there is such a file now.
+        hidden: the secret that it holds now, and the one that it will hold; None where it holds none.
     """
 
     path: str
     content: bytes | None
     shown: Any
     exists: bool
+    hidden: Hidden = field(default=(None, None), repr=False)
 
 
 @dataclass(frozen=True)
@@ -126,12 +131,31 @@ class FieldChange:
         old: the value now; None where there is none.
         new: the value wanted.
         owners: the field managers that set the old value.
+        numbers: of a secret, the numbers of the old and the new value; equal values of a plan share one.
+        hidden: what ``numbered`` compares, and takes out; it is part of no digest.
     """
 
     path: str
     old: Any
     new: Any
     owners: tuple[Owner, ...] = ()
+    numbers: tuple[int | None, int | None] = (None, None)
+    hidden: Hidden = field(default=(None, None), repr=False, compare=False)
+
+
+@dataclass(frozen=True)
+class Waits:
+    """What is waited for after a change, and what waits.
+
+    Args:
+        objects: what has to be ready.
+        step: whose wait it is.
+        behind: what comes only then: that step's proofs, and the steps after it.
+    """
+
+    objects: tuple[str, ...]
+    step: str
+    behind: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -150,6 +174,8 @@ class Change:
         problems: why it cannot be applied.
         refused: what the server said to a dry run, where that keeps no other change from being made.
         unread: why the object could not be read, so that nothing can be told of it.
+        managed_by: the field managers of the object besides our own.
+        waits: what is waited for once it is made, and what waits; None where nothing is.
     """
 
     step: str
@@ -163,6 +189,8 @@ class Change:
     problems: tuple[str, ...] = ()
     refused: str = ""
     unread: str = ""
+    managed_by: tuple[Owner, ...] = ()
+    waits: Waits | None = None
 
     def digests(self) -> list[str]:
         """One digest for each field: identity, field, old and new value."""
@@ -173,9 +201,15 @@ class Change:
 
 @dataclass(frozen=True)
 class Plan:
-    """Every change of a runbook, computed before the first one is made."""
+    """Every change of a runbook, computed before the first one is made.
+
+    Args:
+        changes: of every object, those that stay as they are among them.
+        consequences: step and sentence: what follows from the changes; part of no digest, since a sentence may improve.
+    """
 
     changes: tuple[Change, ...]
+    consequences: tuple[tuple[str, str], ...] = ()
 
     @property
     def pending(self) -> tuple[Change, ...]:
@@ -349,13 +383,15 @@ def change_of(step: str, desired: Desired, live: Mapping[str, Any] | None, diffe
                 masked(desired.ref, path, old),
                 desired.shown.get(name, masked(desired.ref, path, new)),
                 owners(live, path) if live and old is not None else (),
+                hidden=(secret_at(desired.ref, path, old), secret_at(desired.ref, path, new)),
             )
         )
     for addition in difference.additions:
         fields += _added_fields(addition, live or {})
     ref = desired.ref
     identity = (ref.kind.api_version, ref.kind.name, ref.namespace, ref.name)
-    return Change(step, str(ref), identity, difference.operation, tuple(fields))
+    managed_by = others(live, OUR_MANAGERS) if live else ()
+    return Change(step, str(ref), identity, difference.operation, tuple(fields), managed_by=managed_by)
 
 
 def _added_fields(addition: Addition, live: Mapping[str, Any]) -> Iterable[FieldChange]:
@@ -380,7 +416,8 @@ def change_of_file(step: str, desired: DesiredFile) -> Change:
         operation, fields = Operation.UNCHANGED, []
     else:
         operation = Operation.UPDATE if desired.exists else Operation.CREATE
-        fields = [FieldChange("content", "the present file" if desired.exists else None, desired.shown)]
+        old = "the present file" if desired.exists else None
+        fields = [FieldChange("content", old, desired.shown, hidden=desired.hidden)]
     name = desired.path.rsplit("/", 1)[-1]
     return Change(step, f"File {desired.path}", ("", "File", "", name), operation, tuple(fields))
 
@@ -399,6 +436,32 @@ def masked(ref: ObjectRef, path: Path, value: Any) -> Any:
     if path[1:] == ("tls.crt",):
         return shown_chain(base64.b64decode(value), str(ref))
     return "‹secret›"
+
+
+def secret_at(ref: ObjectRef, path: Path, value: Any) -> bytes | None:
+    """The secret that ``masked`` hides, or None where it hides none; what is still to be made is empty, and none."""
+    if ref.kind != SECRET or len(path) != 2 or path[1] == "tls.crt" or not isinstance(value, str):
+        return None
+    if path[0] == "data":
+        return base64.b64decode(value) or None
+    return value.encode() or None if path[0] == "stringData" else None
+
+
+def numbered(changes: Iterable[Change]) -> tuple[Change, ...]:
+    """The changes with a number for each secret value, in the order in which they stand there.
+
+    Whoever reviews sees whether a value stays or is held twice, and nothing is made of the values themselves.
+    """
+    known: dict[bytes, int] = {}
+
+    def number(secret: bytes | None) -> int | None:
+        return known.setdefault(secret, len(known) + 1) if secret else None
+
+    def told(item: FieldChange) -> FieldChange:
+        old, new = item.hidden
+        return replace(item, numbers=(number(old), number(new)), hidden=(None, None))
+
+    return tuple(replace(change, fields=tuple(map(told, change.fields))) for change in changes)
 
 
 def shown_chain(pem: bytes, origin: str) -> Any:
@@ -436,7 +499,9 @@ def admitted(change: Change, desired: Desired, live: Mapping[str, Any] | None, a
         notes.append(f"{name} is changed by admission, from {masked(desired.ref, path, sent)!r} to {shown!r}")
         unchanged = live is not None and at(live, path) == answered
         fields = [
-            replace(item, new=shown) if item.path == name else item
+            replace(item, new=shown, hidden=(item.hidden[0], secret_at(desired.ref, path, answered)))
+            if item.path == name
+            else item
             for item in fields
             if not (unchanged and item.path == name)
         ]

@@ -57,6 +57,7 @@ from runbooks.plan import (
 from runbooks.presence import NOBODY, Person, Question
 from runbooks.procedure import SECTIONS
 from runbooks.procedure.needed_rights import rights_to_write
+from runbooks.procedure.review import reviewed
 from runbooks.procedure.section import Awaited, Section, Step, Wanted
 from runbooks.readiness import State
 from runbooks.rights import Right
@@ -259,7 +260,8 @@ class Runbook:
         compared = [self._compared(step, wanted) for step in self._section.steps for wanted in self._objects(step)]
         asked = [(change, wanted) for change, wanted in compared if wanted]
         answers = iter(batch.every(lambda one: self._with_opinion(*one), asked, _say, "objects compared"))
-        plan = Plan(tuple(next(answers) if wanted else change for change, wanted in compared))
+        changes = tuple(next(answers) if wanted else change for change, wanted in compared)
+        plan = reviewed(self._section, self._situation, changes)
         self._story.plan = plan
         if plan.problems:
             said = few(plan.problems, "; ")
@@ -722,7 +724,7 @@ class Runbook:
         if mode == "plan" and self.person.attends and self._story.plan and self._story.plan.pending:
             return display.note(kind, step.id, "Not run: the plan is not approved. Nothing is changed here.")
         if mode == "plan" or (mode == "verify" and not verify):
-            return display.note(kind, step.id, f"Mode {mode}: nothing is changed here.")
+            return display.unchanging(kind, step.id, mode)
         if self._blocked and mode == "apply":
             return display.note(kind, step.id, "Not run: a precondition is not met, see above.")
         failed = self._story.failure.partition(":")[0]

@@ -18,7 +18,7 @@ from runbooks.approval import Consent
 from runbooks.display import MIME, View
 from runbooks.ownership import Owner
 from runbooks.parameters import IntegrateServiceMesh
-from runbooks.plan import Change, FieldChange, Operation, Plan
+from runbooks.plan import Change, FieldChange, Operation, Plan, Waits
 from runbooks.procedure.section import Basis, Erratum, Section, Step
 from runbooks.verdicts import Checked, Finding, Outcome, Proof, Verdict
 from runbooks.wait import Look
@@ -287,7 +287,7 @@ def test_a_plan_shows_every_field_of_every_change() -> None:
     long, by = "y" * 200 + "…", "kubectl-edit since 2026-02-01T00:00:00Z"
     assert [
         "+ create  ServiceMeshMemberRoll istio-system/default  [member-roll]",
-        "      spec.members[+]: (none) → knative-serving",
+        "      spec.members: + knative-serving",
         "~ update  Gateway knative-serving/knative-ingress-gateway  [gateways]",
         f"      spec.servers[0].tls: mode PASSTHROUGH → mode SIMPLE, ports [1]  (set by {by})",
         f"      spec.x: true → {long}",
@@ -299,9 +299,91 @@ def test_a_plan_shows_every_field_of_every_change() -> None:
         digest,
     ] == VIEWS["plan"].text.splitlines()
     assert (
-        f"1 to create, 1 to update, 1 unchanged, {digest[:24]}…",
+        "2 of 3 not as wanted",
+        "+ create  ServiceMeshMemberRoll istio-system/default  [member-roll]",
+        "    spec.members: + knative-serving",
+        "~ update  Gateway knative-serving/knative-ingress-gateway  [gateways]",
+        f"    spec.servers[0].tls: mode PASSTHROUGH → mode SIMPLE, ports [1]  (set by {by})",
+        f"    spec.x: true → {long}",
+        "    takes spec.servers over from kubectl-edit (since 2026-02-01T00:00:00Z)",
+        "    note: a note",
+        "= unchanged  Secret a/b",
+        "1 to create, 1 to update, 1 unchanged",
+        digest,
         "✗ Gateway knative-serving/knative-ingress-gateway: a problem",
     ) == VIEWS["plan"].brief
+
+
+def test_a_plan_without_changes_is_one_line_while_the_run_goes_on() -> None:
+    found = display.plan(Plan(CHANGES[2:]), "apply")
+    assert (f"0 to create, 0 to update, 1 unchanged, {Plan(()).digest[:24]}…",) == found.brief
+
+
+REVIEWED = (
+    replace(
+        CHANGES[0],
+        operation=Operation.UPDATE,
+        fields=(
+            FieldChange("spec.members[+]", None, "knative-serving", (EDITOR,)),
+            FieldChange("spec.members[+]", None, "shop", (EDITOR,)),
+            FieldChange("spec.deployments[+]", None, {"name": "activator", "replicas": 2}),
+            FieldChange("spec.mode", None, "new"),
+        ),
+        managed_by=(EDITOR, Owner("argocd", "Apply", "")),
+        waits=Waits((CHANGES[0].target,), "member-roll", ("prove-member-roll", "gateways", "secret")),
+    ),
+    replace(
+        CHANGES[2],
+        operation=Operation.UPDATE,
+        fields=(FieldChange("data[tls.key]", "‹secret›", "‹secret›", numbers=(1, 2)),),
+        waits=Waits(("Deployment a/c",), "secret", ("prove-secret",)),
+    ),
+)
+FOLLOWING = (("member-roll", "shop becomes closed"), ("secret", "no traffic is cut"))
+
+
+def test_a_plan_reads_like_a_review() -> None:
+    found, by = display.plan(Plan(REVIEWED, FOLLOWING), "plan"), "kubectl-edit since 2026-02-01T00:00:00Z"
+    others = "also managed by kubectl-edit (last 2026-02-01T00:00:00Z), argocd"
+    assert [
+        f"~ update  {CHANGES[0].target}  [member-roll]; prove-member-roll and 2 later steps wait on it; {others}",
+        f"      spec.members: + knative-serving, + shop  (list last set by {by})",
+        "      spec.deployments: + name activator, replicas 2",
+        "      spec.mode: (none) → new",
+        "~ update  Secret a/b  [secret]; Deployment a/c: prove-secret waits on it",
+        "      data[tls.key]: ‹secret› (#1) → ‹secret› (#2)",
+        "Equal numbers (#) stand for equal secret values.",
+        "What follows:",
+        "  • shop becomes closed  [member-roll]",
+        "  • no traffic is cut  [secret]",
+        "0 to create, 2 to update, 0 unchanged. Nothing is changed in this mode.",
+    ] == found.text.splitlines()[:-1]
+    assert found.text.splitlines()[-5:-2] == list(found.brief[-5:-2])
+    assert found.text.splitlines()[-1] == found.brief[-1]
+    words = Page(found.html).text
+    for part in ("also managed by kubectl-edit", "‹secret› (#1)", "shop becomes closed", "gateways, secret wait on it"):
+        assert part in words
+    assert 2 == found.html.count("<details>")
+
+
+def test_a_plan_as_json_has_what_a_review_needs() -> None:
+    data = display.plan(Plan(REVIEWED, FOLLOWING), "plan").data
+    assert [{"step": step, "said": said} for step, said in FOLLOWING] == data["consequences"]
+    roll, secret = data["changes"]
+    assert {
+        "objects": ["ServiceMeshMemberRoll istio-system/default"],
+        "step": "member-roll",
+        "behind": ["prove-member-roll", "gateways", "secret"],
+    } == roll["waits"]
+    assert ["kubectl-edit", "argocd"] == [one["manager"] for one in roll["managed_by"]]
+    assert {"old": 1, "new": 2} == secret["fields"][0]["secret"]
+
+
+def test_a_plan_says_nothing_in_colours_of_its_own() -> None:
+    html = display.plan(Plan(REVIEWED, FOLLOWING), "plan").html
+    assert "color" not in html
+    assert "background" not in html
+    assert "<style" not in html
 
 
 def test_many_changes_that_differ_in_their_namespace_alone_are_shown_as_one() -> None:
@@ -313,12 +395,18 @@ def test_many_changes_that_differ_in_their_namespace_alone_are_shown_as_one() ->
     many = display.plan(Plan(tuple(policy(f"n{number}") for number in range(1234))), "plan")
     assert [
         "+ create  NetworkPolicy allow in 1,234 namespaces  [policies]",
-        "      spec.podSelector: (none) → ",
+        "      spec.podSelector: {}",
         "      in n0, n1, n2, n3, n4, n5, n6, n7, n8, n9, and 1,224 more",
         "1234 to create, 0 to update, 0 unchanged. Nothing is changed in this mode.",
     ] == many.text.splitlines()[:-1]
     assert "n1233" in Page(many.html).text
     assert 1234 == len(many.data["changes"])
+    assert 6 == len(many.brief)
+    since = [
+        replace(policy(f"n{n}"), managed_by=(Owner("argocd", "Apply", f"2026-01-01T00:00:{n}Z"),)) for n in range(40)
+    ]
+    folded = "+ create  NetworkPolicy allow in 40 namespaces  [policies]; also managed by argocd"
+    assert folded == display.plan(Plan(tuple(since)), "plan").text.splitlines()[0]
     few = display.plan(Plan(tuple(policy(f"n{number}") for number in range(3))), "plan")
     assert ["+ create  NetworkPolicy n0/allow  [policies]"] == few.text.splitlines()[:1]
 
@@ -326,7 +414,7 @@ def test_many_changes_that_differ_in_their_namespace_alone_are_shown_as_one() ->
 def test_of_many_things_amiss_ten_are_said_while_the_run_goes_on() -> None:
     bad = replace(CHANGES[0], problems=tuple(f"problem {number}" for number in range(12)), refused="no")
     found = display.plan(Plan((bad,)), "plan")
-    assert 12 == len(found.brief)
+    assert 11 == sum(line.startswith(("✗", "!", "…")) for line in found.brief)
     assert "… and 3 more" == found.brief[-1]
     assert "REFUSED: no" in found.text
     assert "no" == found.data["changes"][0]["refused"]
@@ -388,6 +476,7 @@ def test_a_plan_as_json_keeps_whole_values_and_who_set_them() -> None:
             {"path": "spec.x", "old": True, "new": "y" * 300, "set_by": []},
         ],
         "takes_over": [{"path": "spec.servers", "manager": "kubectl-edit", "since": "2026-02-01T00:00:00Z"}],
+        "managed_by": [],
         "notes": ["a note"],
         "problems": ["a problem"],
     } == data["changes"][1]

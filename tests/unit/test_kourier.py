@@ -486,7 +486,9 @@ def test_a_long_plan_shows_those_that_are_alike_as_one_and_keeps_all() -> None:
 
 def test_of_many_refusals_ten_are_told_in_brief() -> None:
     changes = tuple(replace(change(name), refused="no") for name in names(100))
-    assert (12, "… and 90 more") == (len(brief := display.plan(Plan(changes), "plan").brief), brief[-1])
+    brief = display.plan(Plan(changes), "plan").brief
+    assert (10, "… and 90 more") == (sum(line.startswith("!") for line in brief), brief[-1])
+    assert len(brief) < 20
 
 
 def test_many_entries_of_one_list_are_one_line() -> None:
@@ -494,7 +496,7 @@ def test_many_entries_of_one_list_are_one_line() -> None:
     view = display.plan(Plan((change_of("member-roll", roll, None, compare(roll, None)),)), "plan")
     assert [
         "+ create  ServiceMeshMemberRoll istio-system/default  [member-roll]",
-        f"      spec.members[+]: 1,000 entries: {', '.join(names(10))}, and 990 more",
+        f"      spec.members: + 1,000 entries: {', '.join(names(10))}, and 990 more",
     ] == view.text.splitlines()[:2]
     assert 1000 == len(view.data["changes"][0]["fields"])
 

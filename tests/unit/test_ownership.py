@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from runbooks.ownership import Owner, Path, owners
+from runbooks.ownership import Owner, Path, others, owners
 
 LIVE = yaml.safe_load("""
 metadata:
@@ -103,3 +103,24 @@ def test_nobody_is_known_where_the_server_kept_no_book(live: dict[str, Any]) -> 
 def test_an_entry_without_names_is_shown_with_what_it_has() -> None:
     live = {"metadata": {"managedFields": [{"fieldsV1": {"f:spec": {}}}, {"manager": "old"}]}}
     assert (Owner("?", "?", ""),) == owners(live, ("spec", "members"))
+
+
+def test_who_else_manages_an_object_is_named_once_with_the_last_write() -> None:
+    def entry(manager: str, time: str, fields: str = "f:spec", **more: str) -> dict[str, Any]:
+        return {"manager": manager, "operation": "Update", "time": time, "fieldsV1": {fields: {}}, **more}
+
+    entries = [
+        entry("runbooks-6.4.3", "2026-03-01T00:00:00Z"),
+        entry("runbooks-lists", "2026-03-01T00:00:00Z"),
+        entry("kubectl-edit", "2026-02-01T00:00:00Z"),
+        entry("kubectl-edit", "2026-01-01T00:00:00Z", "f:metadata"),
+        entry("operator", "2026-03-01T00:00:00Z", subresource="status"),
+        entry("older-operator", "2026-03-01T00:00:00Z", "f:status"),
+        entry("argocd", "2026-01-05T00:00:00Z"),
+    ]
+    found = others({"metadata": {"managedFields": entries}}, "runbooks-")
+    assert [
+        Owner("argocd", "Update", "2026-01-05T00:00:00Z"),
+        Owner("kubectl-edit", "Update", "2026-02-01T00:00:00Z"),
+    ] == list(found)
+    assert () == others({"metadata": {}}, "runbooks-")

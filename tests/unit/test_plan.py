@@ -29,6 +29,7 @@ from runbooks.plan import (
     Operation,
     Plan,
     SharedList,
+    Waits,
 )
 
 MEMBERS = SharedList(("spec", "members"))
@@ -377,6 +378,7 @@ def test_a_change_names_each_field_with_its_values_and_owners() -> None:
                 FieldChange("spec.selector.istio", None, "ingressgateway"),
                 FieldChange("spec.servers[0].tls.credentialName", "old-certs", "wildcard-certs", (EDITOR,)),
             ),
+            managed_by=(EDITOR,),
         )
         == found
     )
@@ -445,6 +447,35 @@ def test_a_value_that_is_not_known_yet_is_shown_as_what_it_will_be() -> None:
 
 
 # --- masking -----------------------------------------------------------------------------------------------------
+
+
+def test_equal_secrets_of_a_plan_share_a_number_and_nothing_else_is_left_of_them() -> None:
+    wanted = {"tls.key": b"new", "tls.crt": b"chain", "password": b"same as before"}
+    there = {"tls.key": b"old", "tls.crt": b"chain", "password": b"other"}
+    desired = Desired(secret(wanted))
+    change = plan.change_of("secret", desired, secret(there), plan.compare(desired, secret(there)))
+    file = plan.change_of_file("key", DesiredFile("/c/wildcard.key", b"new", "a new key", False, (None, b"new")))
+    numbered = plan.numbered([file, change])
+    numbers = {item.path: item.numbers for one in numbered for item in one.fields}
+    assert {"content": (None, 1), "data[tls.key]": (2, 1), "data.password": (3, 4)} == numbers
+    assert {(None, None)} == {item.hidden for one in numbered for item in one.fields}
+    assert not re.search("b'|same as before", repr([*change.fields, *file.fields]))
+    assert Plan((file, change)).digest == Plan(numbered).digest
+
+
+def test_a_secret_that_is_still_to_be_made_has_no_number() -> None:
+    desired = Desired(secret({"tls.key": b""}))
+    change = plan.change_of("secret", desired, None, plan.compare(desired, None))
+    assert {(None, None)} == {item.numbers for item in plan.numbered([change])[0].fields}
+
+
+def test_who_else_manages_an_object_and_what_follows_are_part_of_no_digest() -> None:
+    desired = Desired(manifests.ingress_gateway("wildcard-certs"))
+    change = plan.change_of("gateways", desired, LIVE_GATEWAY, plan.compare(desired, LIVE_GATEWAY))
+    waits = Waits((change.target,), "gateways", ("prove-gateways",))
+    bare = replace(change, managed_by=())
+    assert Plan((bare,)).digest == Plan((replace(change, waits=waits),), (("gateways", "it is served"),)).digest
+
 
 secrets = st.binary(min_size=12, max_size=40)
 secret_keys = st.sampled_from(["tls.crt", "tls.key", "ca.crt", "password", "a/b"])

@@ -426,3 +426,16 @@ def test_a_page_with_a_secret_in_it_is_not_written(archive: Archive) -> None:
 def test_what_is_asked_for_has_to_make_sense(archive: Archive, words: Sequence[str]) -> None:
     run(archive)
     assert isinstance(render(*words).exception, UsageError)
+
+
+def test_what_the_plan_said_would_follow_and_who_else_manages_is_shown() -> None:
+    plan = {"digest": "plan-sha256:00", "consequences": [{"step": "member-roll", "said": f"shop closes {EVIL}"}]}
+    managed = [{"manager": "argocd", "operation": "Apply", "since": "2026-02-01T00:00:00Z"}]
+    key = {"path": "data[tls.key]", "old": "‹secret›", "new": "‹secret›", "secret": {"old": 1, "new": 2}}
+    one = {**WRITTEN, "fields": [key], "written": True, "managed_by": managed}
+    words = harmless(show({**FACTS, "plan": plan, "objects": [one]})).words
+    assert "What the plan said would follow:" in words
+    assert "shop closes" in words
+    assert "also managed by argocd (last 2026-02-01T00:00:00Z)" in words
+    assert "‹secret› (#1)" in words
+    assert "would follow" not in harmless(show(FACTS)).words

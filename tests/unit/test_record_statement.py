@@ -97,3 +97,9 @@ def test_a_statement_of_another_kind_could_not_be_checked(text: bytes) -> None:
 def test_what_comes_later_counts_and_what_it_leaves_out_stays() -> None:
     found = statement.overall([{"phase": "start", "time": {"started": 1}}, {"phase": "result", "time": {"signed": 2}}])
     assert {"phase": "result", "time": {"started": 1, "signed": 2}} == found
+
+
+def test_what_follows_from_the_plan_is_kept() -> None:
+    following = [{"step": "gateways", "said": "none of its Pods restarts"}]
+    told = {**OUTCOME, "plan": {**OUTCOME["plan"], "consequences": following}}
+    assert following == statement.predicate(PLACE, told)["plan"]["consequences"]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from runbooks import issuance, manifests, preconditions, readiness
+from collections.abc import Mapping
+from typing import Any
+
+from runbooks import certificates, issuance, manifests, preconditions, readiness
 from runbooks.certificates import LEAF_CRT, LEAF_CSR, LEAF_KEY, ROOT_CRT, ROOT_KEY
 from runbooks.checks import ingress_certificates as checks
 from runbooks.issuance import Issuance, NewFile
 from runbooks.kinds import INGRESS_CONFIG, NAMESPACE, SECRET
 from runbooks.parameters import CreateIngressCertificates
-from runbooks.plan import Desired, DesiredFile
+from runbooks.plan import Change, Desired, DesiredFile, Operation
 from runbooks.procedure.section import Awaited, Basis, Erratum, Section, Step
 from runbooks.situation import Situation
 from runbooks.snapshot import Read
@@ -23,7 +26,8 @@ def _folder_file(situation: Situation[CreateIngressCertificates], *names: str) -
         if name in new or name in situation.files:
             file = new.get(name) or NewFile(b"", None)
             content = file.content if name in new else None
-            found.append(DesiredFile(f"{folder}/{name}", content, file.shown, name in situation.files))
+            hidden = (situation.files.get(name), content or None) if name in (ROOT_KEY, LEAF_KEY) else (None, None)
+            found.append(DesiredFile(f"{folder}/{name}", content, file.shown, name in situation.files, hidden))
     return tuple(found)
 
 
@@ -36,6 +40,50 @@ def _certificate_secret(situation: Situation[CreateIngressCertificates]) -> tupl
     shown = issued.shown if isinstance(issued, Issuance) else {}
     manifest = manifests.tls_secret(given.certificate_secret, given.mesh_namespace, chain, key)
     return (Desired(manifest, shown=shown),)
+
+
+def _new_root(_: Situation[CreateIngressCertificates], changes: tuple[Change, ...]) -> tuple[str, ...]:
+    """What follows from a root that is made; its key alone follows from nothing."""
+    if not any(change.identity[-1] == ROOT_CRT for change in changes):
+        return ()
+    return (
+        (
+            f"A NEW ROOT: nobody trusts it yet. Every client has to be given {ROOT_CRT}; whoever trusts only another "
+            "root refuses every certificate that this one signs"
+        ),
+    )
+
+
+def _on_disk(_: Situation[CreateIngressCertificates], __: tuple[Change, ...]) -> tuple[str, ...]:
+    return ("files on this machine: nothing in the cluster changes by them",)
+
+
+def _served(situation: Situation[CreateIngressCertificates], changes: tuple[Change, ...]) -> tuple[str, ...]:
+    """What follows for the gateway and its clients."""
+    uncut = "no traffic is cut"
+    if all(change.operation is Operation.CREATE for change in changes):
+        return (f"{uncut}: a gateway serves from the Secret once a Gateway names it, which 6.4.3 does",)
+    found = [f"{uncut}: a running gateway serves the new certificate within seconds, without a restart"]
+    for item in (item for change in changes for item in change.fields if item.path == "data[tls.crt]"):
+        old, new = _issuer(item.old, situation), _issuer(item.new, situation)
+        found += [_locked_out(old, new)] if old and old != new else []
+    return tuple(found)
+
+
+def _issuer(shown: Any, situation: Situation[CreateIngressCertificates]) -> str:
+    """The issuer's name, out of what a plan shows of a certificate: that, or the fingerprint of the folder's root."""
+    issuer = str(shown["issuer"]) if isinstance(shown, Mapping) else ""
+    if ROOT_CRT in situation.files:
+        root = certificates.describe(certificates.load_chain(situation.files[ROOT_CRT], ROOT_CRT)[0])
+        return root.subject if issuer == root.fingerprint else issuer
+    return issuer
+
+
+def _locked_out(old: str, new: str) -> str:
+    return (
+        f"A NEW ROOT: the certificate was issued by {old}, the new one is by {new}; every client that trusts only "
+        "the old one is locked out from then on, until it trusts the new one"
+    )
 
 
 CREATE_INGRESS_CERTIFICATES = Section(
@@ -73,6 +121,7 @@ CREATE_INGRESS_CERTIFICATES = Section(
             ),
             objects=lambda situation: _folder_file(situation, ROOT_KEY, ROOT_CRT),
             checks=(checks.ROOT_ON_DISK,),
+            consequences=_new_root,
         ),
         Step(
             id="wildcard",
@@ -90,6 +139,7 @@ CREATE_INGRESS_CERTIFICATES = Section(
             ),
             objects=lambda situation: _folder_file(situation, LEAF_KEY, LEAF_CSR, LEAF_CRT),
             checks=(checks.LEAF_ON_DISK,),
+            consequences=_on_disk,
         ),
         Step(
             id="secret",
@@ -101,6 +151,7 @@ CREATE_INGRESS_CERTIFICATES = Section(
                 Awaited(desired.ref, readiness.exists) for desired in _certificate_secret(situation)
             ),
             checks=(checks.SECRET_SERVES,),
+            consequences=_served,
         ),
     ),
     errata=(

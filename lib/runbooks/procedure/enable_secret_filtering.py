@@ -14,12 +14,13 @@ from runbooks.kinds import (
 )
 from runbooks.manifests import SERVING_NAMESPACE
 from runbooks.parameters import EnableSecretFiltering
-from runbooks.plan import Desired
+from runbooks.plan import Change, Desired
 from runbooks.procedure.section import Awaited, Basis, Erratum, Section, Step
 from runbooks.rights import Right
 from runbooks.secret_filtering import CONTROLLER
 from runbooks.situation import Situation
 from runbooks.snapshot import Read
+from runbooks.verdicts import few
 from runbooks.versions import OPERATORS_NAMESPACE, SERVERLESS_NAMESPACE, SecretFiltering
 
 
@@ -43,6 +44,35 @@ def _remark(situation: Situation[EnableSecretFiltering]) -> str:
     if situation.profile.secret_filtering is SecretFiltering.DEFAULT and situation.versions.serverless:
         return preconditions.FILTERING_RULES[SecretFiltering.DEFAULT]
     return ""
+
+
+def _filtered(situation: Situation[EnableSecretFiltering], _: tuple[Change, ...]) -> tuple[str, ...]:
+    """What follows for the controller, and for Secrets that it no longer sees."""
+    return (
+        (
+            f"the operator rolls the Deployment {CONTROLLER}: its Pods are made anew; requests are served on "
+            "meanwhile, new or changed routes wait for the new Pod"
+        ),
+        (
+            f"from then on the controller sees only Secrets that have the label {secret_filtering.LABEL}: a host whose "
+            "certificate lies in a Secret without it, now or later, is served no more"
+        ),
+        _needed(situation),
+    )
+
+
+def _needed(situation: Situation[EnableSecretFiltering]) -> str:
+    """Whether a host goes out, as far as it was found."""
+    snapshot = situation.snapshot
+    if said := snapshot.unreadable(DOMAIN_MAPPING) or snapshot.unreadable(SECRET):
+        return f"OUTAGE RISK: which Secrets DomainMappings need could not be told ({said})"
+    wanted = secret_filtering.needed(snapshot.objects(DOMAIN_MAPPING))
+    hidden, missing = secret_filtering.sightless(wanted, snapshot.objects(SECRET))
+    if hidden:
+        return f"OUTAGE: {few(map(str, hidden), '; ')}, has no such label"
+    if seen := len(wanted) - len(missing):
+        return f"Secrets that DomainMappings need: {seen}, all with the label; they stay in sight"
+    return "no DomainMapping serves from a Secret of its own, so no host is lost by it"
 
 
 ENABLE_SECRET_FILTERING = Section(
@@ -89,6 +119,7 @@ ENABLE_SECRET_FILTERING = Section(
             objects=_annotation,
             awaits=_rolled_out,
             checks=(checks.FILTERED, checks.MEASURED),
+            consequences=_filtered,
         ),
     ),
     errata=(

@@ -17,11 +17,12 @@ from runbooks.kinds import (
 from runbooks.manifests import METRICS_PORT, MONITORING_POLICY, SERVING_NAMESPACE, UNKNOWN_NAME
 from runbooks.network_policies import Peer, admitted
 from runbooks.parameters import EnableServingMetrics
-from runbooks.plan import Desired, DesiredRestart, SharedList
+from runbooks.plan import Change, Desired, DesiredRestart, Operation, SharedList
 from runbooks.procedure.section import Awaited, Basis, Erratum, Section, Step
 from runbooks.rights import Right
 from runbooks.situation import Situation
 from runbooks.snapshot import Live, Read
+from runbooks.verdicts import few
 from runbooks.versions import OPERATORS_NAMESPACE, SERVERLESS_NAMESPACE
 
 EXCLUDED_PORTS = SharedList(("spec", "proxy", "networking", "trafficControl", "inbound", "excludedPorts"))
@@ -96,6 +97,72 @@ def _restart_rights(given: EnableServingMetrics) -> tuple[Right, ...]:
     return wanted if given.restart_pods else ()
 
 
+def _sidecars_leave_it(situation: Situation[EnableServingMetrics], _: tuple[Change, ...]) -> tuple[str, ...]:
+    """What follows from the excluded port."""
+    old = len(checks.outdated(situation.snapshot.objects(POD, SERVING_NAMESPACE)))
+    found = [
+        (
+            f"sidecars made from then on leave port {METRICS_PORT} alone; those made before keep the present setting "
+            "until their Pods restart, and the change itself restarts none"
+        ),
+        (
+            f"port {METRICS_PORT} of every such Pod in the mesh is open without mTLS to whoever NetworkPolicies let "
+            "in; all other ports, and those excluded already, stay as they are"
+        ),
+    ]
+    if old and not situation.parameters.restart_pods:
+        found.append(
+            f"Pods in {SERVING_NAMESPACE} with the present setting: {old}; they keep Prometheus out until then"
+        )
+    return tuple(found)
+
+
+def _metrics_on(_: Situation[EnableServingMetrics], __: tuple[Change, ...]) -> tuple[str, ...]:
+    """What follows from switching the metrics on."""
+    return (
+        (
+            "the operator rolls activator, autoscaler, autoscaler-hpa, controller and webhook, each of which gets a "
+            f"container that serves metrics on port {METRICS_PORT}: their Pods are made anew, one after the other; a "
+            "Deployment of two replicas, the default, serves on meanwhile"
+        ),
+        f"the operator labels {SERVING_NAMESPACE} for monitoring, and adds a Service and a ServiceMonitor for each",
+        "the Pods of the applications are not restarted by it",
+    )
+
+
+def _scraped(situation: Situation[EnableServingMetrics], changes: tuple[Change, ...]) -> tuple[str, ...]:
+    """What follows from the NetworkPolicy."""
+    others = "what other NetworkPolicies let in stays"
+    first = not situation.snapshot.objects(NETWORK_POLICY, SERVING_NAMESPACE)
+    if first and not situation.snapshot.unreadable(NETWORK_POLICY):
+        others = "it is the first NetworkPolicy there, so everybody else is kept out from then on"
+    found = [
+        (
+            f"every Pod of {situation.parameters.monitoring_namespace} can reach every Pod in {SERVING_NAMESPACE} on "
+            f"every port; {others}"
+        )
+    ]
+    if any(change.operation is Operation.UPDATE for change in changes):
+        found.append(f"whoever only the present rules of {MONITORING_POLICY} let in is kept out")
+    return tuple(found)
+
+
+def _evicted(situation: Situation[EnableServingMetrics], changes: tuple[Change, ...]) -> tuple[str, ...]:
+    """What follows from the restarts."""
+    running = [app_of(pod) for pod in readiness.running(situation.snapshot.objects(POD, SERVING_NAMESPACE))]
+    alone = sorted({change.identity[-1] for change in changes if running.count(change.identity[-1]) == 1})
+    pods = "1 Pod is" if len(changes) == 1 else f"{len(changes)} Pods are"
+    found = [
+        (
+            f"{pods} evicted, one at a time, the next one when a new one is ready in its place; a PodDisruptionBudget "
+            "is respected"
+        ),
+    ]
+    if alone:
+        found.append(f"{few(alone)}: it has one Pod, so it serves nothing until the new one is ready")
+    return tuple(found)
+
+
 def _inapplicable(situation: Situation[EnableServingMetrics]) -> str:
     planes = situation.snapshot.objects(CONTROL_PLANE, situation.parameters.mesh_namespace)
     if not planes or preconditions.mutual_tls_on(planes[0]):
@@ -142,6 +209,7 @@ ENABLE_SERVING_METRICS = Section(
             replaces=("oc apply -f control-plane.yaml",),
             objects=_excluded_port,
             awaits=_plane_ready,
+            consequences=_sidecars_leave_it,
         ),
         Step(
             id="set-backend",
@@ -154,6 +222,7 @@ ENABLE_SERVING_METRICS = Section(
             objects=_backend,
             awaits=_serving_ready,
             checks=(checks.EFFECTIVE_BACKEND, checks.SERVICE_MONITORS),
+            consequences=_metrics_on,
         ),
         Step(
             id="allow-scraping",
@@ -162,6 +231,7 @@ ENABLE_SERVING_METRICS = Section(
             replaces=("oc apply -f network-policy.yaml",),
             objects=_monitoring_policy,
             checks=(checks.MONITORING_ADMITTED,),
+            consequences=_scraped,
         ),
         Step(
             id="restart-pods",
@@ -171,6 +241,7 @@ ENABLE_SERVING_METRICS = Section(
             objects=_restarts,
             checks=(checks.PORT_EXCLUDED_IN_PODS,),
             rights=_restart_rights,
+            consequences=_evicted,
         ),
     ),
     errata=(

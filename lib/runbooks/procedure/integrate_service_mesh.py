@@ -23,11 +23,12 @@ from runbooks.kinds import (
 )
 from runbooks.manifests import SERVING_NAMESPACE
 from runbooks.parameters import IntegrateServiceMesh
-from runbooks.plan import Desired, SharedList
+from runbooks.plan import Change, Desired, Operation, SharedList
 from runbooks.procedure import membership
-from runbooks.procedure.section import Awaited, Basis, Erratum, Section, Step
+from runbooks.procedure.section import Awaited, Basis, Erratum, Section, Step, added, of_kind
 from runbooks.situation import Situation
 from runbooks.snapshot import Read
+from runbooks.verdicts import few
 from runbooks.versions import OPERATORS_NAMESPACE, SERVERLESS_NAMESPACE
 
 DEPLOYMENTS = SharedList(("spec", "deployments"), key="name")
@@ -59,6 +60,88 @@ def _service_ready(situation: Situation[IntegrateServiceMesh]) -> tuple[Awaited,
     given = situation.parameters
     ref = ObjectRef(KNATIVE_SERVICE, given.service_namespace, given.service_name)
     return (Awaited(ref, readiness.knative_service),)
+
+
+def _let_in(situation: Situation[IntegrateServiceMesh], changes: tuple[Change, ...]) -> tuple[str, ...]:
+    """What follows from the Gateways and the local gateway's Service."""
+    given = situation.parameters
+    said = {
+        manifests.INGRESS_GATEWAY: (
+            "clients outside of the cluster can reach Knative Services over HTTPS on port 443 of the ingress gateway, "
+            f"with the certificate in Secret {given.mesh_namespace}/{given.certificate_secret}; any other "
+            "host is answered with 404"
+        ),
+        manifests.LOCAL_GATEWAY: (
+            "clients in the cluster can reach the Knative Services by their cluster-local names, over HTTP on port "
+            f"{manifests.LOCAL_GATEWAY_PORT} of the ingress gateway"
+            if given.local_gateway == "http"
+            else "two Gateways claim port 443 for every host: the older one wins, and nothing listens on port "
+            f"{manifests.LOCAL_GATEWAY_PORT}, to which the cluster-local names lead"
+        ),
+    }
+    gateways = of_kind(changes, GATEWAY)
+    new = {Operation.UPDATE: "from then on, with the new values, "}
+    found = [f"{one.target}: {new.get(one.operation, '')}{said[one.identity[-1]]}" for one in gateways]
+    if of_kind(changes, SERVICE):
+        name = f"{manifests.LOCAL_GATEWAY}.{given.mesh_namespace}.svc"
+        found.append(f"port 80 of {name} leads to port {manifests.LOCAL_GATEWAY_PORT} of the ingress gateway")
+    if gateways:
+        found.append("the running ingress gateway takes a Gateway over within seconds; none of its Pods restarts")
+    return tuple(found)
+
+
+def _installed(_: Situation[IntegrateServiceMesh], changes: tuple[Change, ...]) -> tuple[str, ...]:
+    """What follows for Knative Serving's own Pods."""
+    if any(change.operation is Operation.CREATE for change in changes):
+        return (
+            (
+                f"the operator installs Knative Serving in {SERVING_NAMESPACE}: activator and autoscaler with "
+                "sidecars, controller, webhook, and net-istio's controller and webhook; Kourier is not installed"
+            ),
+            "nothing that runs now is restarted by the installation",
+        )
+    found = []
+    if rolled := _rolled(changes):
+        found.append(
+            f"the operator rolls the Deployments {few(rolled)}: their Pods are made anew, one after the other; a "
+            "Deployment of two replicas, the default, serves on meanwhile"
+        )
+    if any(item.path.startswith("spec.ingress") for change in changes for item in change.fields):
+        found.append("the operator installs net-istio, and Istio becomes the ingress of every Knative Service")
+    return (*found, "the Pods of the applications are not restarted by it")
+
+
+def _rolled(changes: tuple[Change, ...]) -> list[str]:
+    """The Deployments whose Pods get other annotations."""
+    new = [entry["name"] for entry in added(changes, DEPLOYMENTS)]
+    amended = [
+        item.path.removeprefix("spec.deployments[").partition("]")[0]
+        for change in changes
+        for item in change.fields
+        if item.path.startswith("spec.deployments[") and not item.path.startswith("spec.deployments[+]")
+    ]
+    return sorted({*new, *amended})
+
+
+def _served(situation: Situation[IntegrateServiceMesh], changes: tuple[Change, ...]) -> tuple[str, ...]:
+    """What follows for the application and those who call it."""
+    given = situation.parameters
+    name = f"Knative Service {given.service_namespace}/{given.service_name}"
+    host = f"{given.service_name}-{given.service_namespace}.{situation.domain}"
+    if any(change.operation is Operation.CREATE for change in changes):
+        return (
+            (
+                f"{name}: clients outside of the cluster can reach it as https://{host}; the router passes TLS through "
+                "to the ingress gateway without reading it"
+            ),
+        )
+    fields = [item.path for change in changes for item in change.fields]
+    found = []
+    if any(path.startswith("spec.template") for path in fields):
+        found.append(f"{name} gets a new revision; the present one answers until the new one is ready")
+    if any(path.startswith("metadata.annotations") for path in fields):
+        found.append(f"{name}: the Route passes TLS through, so its clients see the certificate of the ingress gateway")
+    return tuple(found)
 
 
 INTEGRATE_SERVICE_MESH = Section(
@@ -106,6 +189,7 @@ INTEGRATE_SERVICE_MESH = Section(
             awaits=membership.member_roll_ready,
             checks=(MEMBERS_CONFIGURED,),
             rights=membership_rights,
+            consequences=membership.joining,
         ),
         Step(
             id="gateways",
@@ -114,6 +198,7 @@ INTEGRATE_SERVICE_MESH = Section(
             replaces=("oc apply -f gateways.yaml",),
             objects=_gateways,
             checks=(way_in.CERTIFICATE_SERVED,),
+            consequences=_let_in,
         ),
         Step(
             id="knative-serving",
@@ -123,6 +208,7 @@ INTEGRATE_SERVICE_MESH = Section(
             objects=lambda _: (Desired(manifests.knative_serving(), shared_lists=(DEPLOYMENTS,)),),
             awaits=_serving_ready,
             checks=(SOLE_INGRESS, SYSTEM_SIDECARS),
+            consequences=_installed,
         ),
         Step(
             id="knative-service",
@@ -142,6 +228,7 @@ INTEGRATE_SERVICE_MESH = Section(
                 SERVICE_SIDECAR,
                 way_in.CLUSTER_LOCAL,
             ),
+            consequences=_served,
         ),
     ),
     errata=(

@@ -12,14 +12,16 @@ from runbooks.kinds import (
     KNATIVE_SERVING,
     MEMBER_ROLL,
     NAMESPACE,
+    NETWORK_POLICY,
 )
-from runbooks.manifests import KOURIER_NAMESPACE, SERVING_NAMESPACE
+from runbooks.manifests import KOURIER_NAMESPACE, SERVING_NAMESPACE, SERVING_SYSTEM_POLICY
 from runbooks.parameters import IntegrateWithKourier
-from runbooks.plan import Desired
+from runbooks.plan import Change, Desired, Operation
 from runbooks.procedure import membership
-from runbooks.procedure.section import Basis, Erratum, Section, Step
+from runbooks.procedure.section import Basis, Erratum, Section, Step, added
 from runbooks.situation import Situation
 from runbooks.snapshot import Read
+from runbooks.verdicts import few
 from runbooks.versions import OPERATORS_NAMESPACE, SERVERLESS_NAMESPACE
 
 _SYSTEM_NAMESPACES = (SERVING_NAMESPACE, KOURIER_NAMESPACE)
@@ -34,6 +36,44 @@ def _policies(situation: Situation[IntegrateWithKourier]) -> tuple[Desired, ...]
         Desired(manifests.serving_system_policy(member), exact=(("spec", "ingress"),), independent=True)
         for member in situation.parameters.all_members
     )
+
+
+def _joining(situation: Situation[IntegrateWithKourier], changes: tuple[Change, ...]) -> tuple[str, ...]:
+    """What follows for namespaces that join, and what is cut until each has its NetworkPolicy."""
+    without = [
+        member
+        for member in added(changes, membership.MEMBERS)
+        if situation.snapshot.get(NETWORK_POLICY, member, SERVING_SYSTEM_POLICY) is None
+    ]
+    cut = (
+        f"{few(without)}: requests to Knative Services are cut from the joining until the NetworkPolicy of this plan "
+        "is there, seconds later, since Kourier and the activator are outside of the mesh"
+    )
+    return (*membership.joining(situation, changes), *([cut] if without else []))
+
+
+def _known_by_label(_: Situation[IntegrateWithKourier], changes: tuple[Change, ...]) -> tuple[str, ...]:
+    names = few(change.identity[-1] for change in changes)
+    return (
+        (
+            f"{names}: the Pods there are let in wherever a NetworkPolicy names the label; none of them restarts; "
+            "other labels stay"
+        ),
+    )
+
+
+def _let_in(_: Situation[IntegrateWithKourier], changes: tuple[Change, ...]) -> tuple[str, ...]:
+    """What follows from the NetworkPolicies, new ones and changed ones."""
+    names = few(change.identity[2] for change in changes)
+    found = [
+        (
+            f"{names}: every Pod of Knative's two namespaces can reach every Pod there on every port; what other "
+            "NetworkPolicies there let in stays, and whoever is let in by none is kept out"
+        ),
+    ]
+    if changed := few(change.identity[2] for change in changes if change.operation is Operation.UPDATE):
+        found.append(f"{changed}: whoever only the present rules of {SERVING_SYSTEM_POLICY} let in is kept out")
+    return tuple(found)
 
 
 INTEGRATE_WITH_KOURIER = Section(
@@ -73,6 +113,7 @@ INTEGRATE_WITH_KOURIER = Section(
             replaces=("oc apply -f member-roll.yaml",),
             objects=membership.member_roll,
             rights=membership_rights,
+            consequences=_joining,
         ),
         Step(
             id="system-labels",
@@ -86,6 +127,7 @@ INTEGRATE_WITH_KOURIER = Section(
                 "oc label namespace knative-serving-ingress knative.openshift.io/part-of=openshift-serverless",
             ),
             objects=_labels,
+            consequences=_known_by_label,
         ),
         Step(
             id="network-policies",
@@ -98,6 +140,7 @@ INTEGRATE_WITH_KOURIER = Section(
             objects=_policies,
             awaits=membership.member_roll_ready,
             checks=(MEMBERS_CONFIGURED, checks.SYSTEM_ADMITTED, checks.STRANGER_REFUSED),
+            consequences=_let_in,
         ),
     ),
     errata=(

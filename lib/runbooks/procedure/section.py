@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Literal
 
 from runbooks.checks.check import Check
 from runbooks.errors import CertificateError
-from runbooks.kinds import ObjectRef
+from runbooks.kinds import Kind, ObjectRef
 from runbooks.parameters import Parameters
-from runbooks.plan import Desired, DesiredFile, DesiredRestart
+from runbooks.plan import Change, Desired, DesiredFile, DesiredRestart, SharedList, show_path
 from runbooks.preconditions import Need
 from runbooks.readiness import State
 from runbooks.rights import Right
@@ -49,6 +49,17 @@ class Erratum:
     basis: Basis
 
 
+def of_kind(changes: Iterable[Change], kind: Kind) -> tuple[Change, ...]:
+    """The changes of objects of one kind."""
+    return tuple(change for change in changes if change.identity[:2] == (kind.api_version, kind.name))
+
+
+def added(changes: Iterable[Change], shared: SharedList) -> tuple[Any, ...]:
+    """The entries that changes add to a shared list."""
+    path = f"{show_path(shared.path)}[+]"
+    return tuple(item.new for change in changes for item in change.fields if item.path == path)
+
+
 @dataclass(frozen=True)
 class Awaited:
     """An object that the cluster must report as ready before the next step."""
@@ -70,6 +81,8 @@ class Step:
         awaits: what must be ready before the next step.
         checks: the effects that prove it.
         rights: what it needs besides the rights to read and write its objects.
+        consequences: what follows, in sentences, given the changes that are really made: which Pods are made anew,
+            which traffic is cut meanwhile, what new clients can reach, and what stays as it is.
     """
 
     id: str
@@ -80,6 +93,7 @@ class Step:
     awaits: Callable[[Situation[Any]], tuple[Awaited, ...]] | None = None
     checks: tuple[Check, ...] = ()
     rights: Callable[[Any], tuple[Right, ...]] = lambda _: ()
+    consequences: Callable[[Situation[Any], tuple[Change, ...]], tuple[str, ...]] = lambda _, __: ()
 
     def awaited(self, situation: Situation[Any]) -> tuple[Awaited, ...]:
         """The objects that must be ready in this situation."""

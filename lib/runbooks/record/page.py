@@ -476,15 +476,19 @@ def _brief(one: Mapping[str, Any]) -> str:
 
 
 def _field(field: Mapping[str, Any], most: int = _VALUE) -> str:
-    old, new = _text(field.get("old"), most), _text(field.get("new"), most)
+    numbers = _map(field.get("secret"))  # equal numbers, equal secrets
+    old, new = (
+        _text(field.get(which), most) + (f" (#{_text(numbers[which])})" if numbers.get(which) else "")
+        for which in ("old", "new")
+    )
     return (
         f'<code>{_text(field.get("path"), 200)}</code>: <span class="from">{old}</span> → <span class="to">{new}</span>'
     )
 
 
 def _changes(subject: Subject, clock: Clock) -> str:
-    plan = _map(subject.facts.get("plan")).get("digest")
-    said = _quiet(f"Plan <code>{_text(plan)}</code>") if plan else ""
+    plan = _map(subject.facts.get("plan"))
+    said = _quiet(f"Plan <code>{_text(plan['digest'])}</code>") if plan.get("digest") else ""
     rows = []
     for one in _objects(subject):
         at = f"<p>{clock.show(one['at'])}</p>" if one.get("at") else ""
@@ -494,7 +498,20 @@ def _changes(subject: Subject, clock: Clock) -> str:
         rows.append((_text(one.get("target")), _text(one.get("operation")), _details(one), f"{sign}{at}{audit}"))
     if not rows:
         return f"{said}<p>No object is named in this record.</p>"
-    return said + _table("Every object that was to change", ("object", "operation", "fields", "became"), rows)
+    table = _table("Every object that was to change", ("object", "operation", "fields", "became"), rows)
+    return said + table + _following(plan)
+
+
+def _following(plan: Mapping[str, Any]) -> str:
+    """What the plan said that would follow from its changes."""
+    found = [
+        f"{_text(one.get('said'))} {_quiet_code(one.get('step'))}" for one in _maps(plan.get("consequences"))[:_ROWS]
+    ]
+    return f"<p>What the plan said would follow:</p>{_items(found)}" if found else ""
+
+
+def _quiet_code(text: Any) -> str:
+    return f'<span class="quiet"><code>{_text(text)}</code></span>'
 
 
 def _details(one: Mapping[str, Any]) -> str:
@@ -504,6 +521,10 @@ def _details(one: Mapping[str, Any]) -> str:
     lines += [f"{len(fields) - _FIELDS:,} more fields are in the record itself"] if len(fields) > _FIELDS else []
     for taken in _maps(one.get("takes_over")):
         lines.append(f"takes <code>{_text(taken.get('path'))}</code> over from {_text(taken.get('manager'))}")
+    if others := ", ".join(
+        f"{_plain(owner.get('manager'))} (last {_plain(owner.get('since'))})" for owner in _maps(one.get("managed_by"))
+    ):
+        lines.append(f"also managed by {_text(others)}")
     lines += [f"note: {_text(note)}" for note in _list(one.get("notes"))]
     lines += [_flag("bad", _text(problem)) for problem in _list(one.get("problems"))]
     lines += [_flag("bad", f"refused: {_text(one['refused'])}")] if one.get("refused") else []

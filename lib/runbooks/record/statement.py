@@ -100,7 +100,7 @@ def make(place: Place, subjects: Mapping[str, str], facts: Mapping[str, Any]) ->
 
 def predicate(place: Place, facts: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of a change record, as far as the facts have them."""
-    target = dict(facts.get("target") or {})
+    target, plan = dict(facts.get("target") or {}), facts.get("plan") or {}
     found: dict[str, Any] = {
         "phase": place.phase,
         "sequence": place.sequence,
@@ -110,7 +110,7 @@ def predicate(place: Place, facts: Mapping[str, Any]) -> dict[str, Any]:
         **_who(place.phase, target, facts.get("machine") or {}),
         "cluster": {name: value for name, value in target.items() if name not in (*_ACTOR, "mode")},
         "change": _change(facts),
-        "plan": {"digest": digest} if (digest := (facts.get("plan") or {}).get("digest")) else {},
+        "plan": {name: plan[name] for name in ("digest", "consequences") if plan.get(name)},
         "objects": objects(facts),
         "checks": _checks(facts),
         **{name: _picked(facts, fields) for name, fields in _FIELDS.items()},
