@@ -409,9 +409,7 @@ class Runbook:
         if mode == "apply":
             return display.note("approval", "", "No approval is asked for (require_approval, approve).")
         if not self.person.attends:
-            return display.note(
-                "approval", "", f"Mode plan: nothing is changed. Who approves this names {plan.digest}."
-            )
+            return display.unchanging("approval", "", mode)
         self.person.ask(
             Question(
                 display.question(plan, self._host, self._parameters.approval_minutes),
