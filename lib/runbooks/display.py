@@ -124,7 +124,7 @@ def note(kind: str, step: str, text: str) -> View:
 
 
 def unchanging(kind: str, step: str, mode: str) -> View:
-    """What a cell that changes or approves things says in a mode in which nothing is changed; a terminal is spared of it."""
+    """What a cell says that changes or approves, in a mode in which nothing is changed; a terminal is spared of it."""
     return replace(note(kind, step, f"Mode {mode}: nothing is changed here."), brief=())
 
 

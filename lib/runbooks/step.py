@@ -25,13 +25,10 @@ from runbooks.cluster import Connection
 from runbooks.display import View
 from runbooks.errors import (
     CertificateError,
-    Conflict,
-    Forbidden,
     NotApproved,
     NotDone,
     OutOfOrder,
     RunbookError,
-    ServerRefused,
     TimedOut,
 )
 from runbooks.journal import Journal
@@ -41,19 +38,11 @@ from runbooks.plan import (
     Change,
     Desired,
     DesiredFile,
-    DesiredRestart,
     Operation,
     Plan,
-    admitted,
-    applied_manifest,
-    change_of,
-    change_of_file,
-    change_of_restart,
-    compare,
-    list_take_overs,
     masked,
-    take_overs,
 )
+from runbooks.planning import Planning
 from runbooks.presence import NOBODY, Person, Question
 from runbooks.procedure import SECTIONS
 from runbooks.procedure.needed_rights import rights_to_write
@@ -62,7 +51,6 @@ from runbooks.procedure.section import Awaited, Section, Step, Wanted
 from runbooks.readiness import State
 from runbooks.rights import Right
 from runbooks.situation import Situation
-from runbooks.snapshot import Live
 from runbooks.target import identify
 from runbooks.verdicts import EXIT_CODES, Checked, Finding, Outcome, Proof, Verdict, blocking, conclude, few
 from runbooks.wait import Waited
@@ -71,7 +59,6 @@ from runbooks.writing import Writing
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_PLAN_ATTEMPTS = 5
 _MANY = 10  # of rights alike, from which on one question for all namespaces is worth it
 _EFFECT_TIMEOUT_S = 60.0  # how long a change may take from the API server to the last proxy
 _LOOK = "look at the plan above, and approve what it shows"
@@ -257,11 +244,16 @@ class Runbook:
         return display.plan(plan, self._parameters.mode, self._approval(plan))
 
     def _planned(self) -> Plan:
-        compared = [self._compared(step, wanted) for step in self._section.steps for wanted in self._objects(step)]
-        asked = [(change, wanted) for change, wanted in compared if wanted]
-        answers = iter(batch.every(lambda one: self._with_opinion(*one), asked, _say, "objects compared"))
-        changes = tuple(next(answers) if wanted else change for change, wanted in compared)
-        plan = reviewed(self._section, self._situation, changes)
+        mode = self._parameters.mode
+        planning = Planning(
+            self._connection,
+            self._section.field_manager,
+            self._situation,
+            asks=mode != "verify" and not self._blocked,
+            waits=self._waits,
+        )
+        wanted = [(step.id, one) for step in self._section.steps for one in self._objects(step)]
+        plan = reviewed(self._section, self._situation, planning.changes(wanted, _say))
         self._story.plan = plan
         if plan.problems:
             said = few(plan.problems, "; ")
@@ -291,87 +283,6 @@ class Runbook:
         told = {"digest": plan.digest, "by": given.approved_by, "until": given.approve_until}
         self._story.approval = {"verdict": str(found.verdict), "said": found.said, **told}
         return found
-
-    def _compared(self, step: Step, wanted: Wanted) -> tuple[Change, Desired | None]:
-        """The change by what was read; with it the object, where the server has still to be asked about it."""
-        if isinstance(wanted, DesiredFile):
-            return change_of_file(step.id, wanted), None
-        if isinstance(wanted, DesiredRestart):
-            return change_of_restart(step.id, wanted), None
-        live = self._situation.snapshot.of(wanted.ref)
-        change = change_of(step.id, wanted, live, compare(wanted, live))
-        if wanted.provided_by:
-            note = f"already provided by {wanted.provided_by}"
-            return replace(change, operation=Operation.UNCHANGED, fields=(), notes=(note,)), None
-        if live is None and (judged := self._unread(wanted, change)):
-            return judged, None
-        if live is not None and wanted.shared_lists:
-            change = list_take_overs(change, wanted, live, self._parameters.take_over)
-        settled = change.operation is Operation.UNCHANGED or self._parameters.mode == "verify" or self._blocked
-        return change, None if settled else wanted
-
-    def _unread(self, wanted: Desired, change: Change) -> Change | None:
-        """The change of an object that is not there, where that alone settles what is planned."""
-        snapshot, kind = self._situation.snapshot, wanted.ref.kind
-        if snapshot.not_served(kind) and wanted.brought_by:
-            note = f"planned without the server's opinion: its CRD comes with {wanted.brought_by}"
-            return replace(change, notes=(note,))
-        if snapshot.not_served(kind):
-            said = f"the cluster does not know {kind.plural}.{kind.group}; install the operator that brings it"
-            return replace(change, problems=(said,))
-        if (said := snapshot.unreadable(kind)) and self._parameters.mode == "verify":
-            # what could not be read is neither missing nor as it should be
-            return replace(change, operation=Operation.UNCHANGED, fields=(), unread=said)
-        if said:
-            return replace(change, notes=(f"planned without the server's opinion: {said}",))
-        if wanted.amend and self._waits:
-            return replace(
-                change, notes=("planned without the server's opinion: an earlier runbook brings the object",)
-            )
-        if wanted.amend:
-            return replace(change, problems=("there is no such object, and this section creates none",))
-        return None
-
-    def _with_opinion(self, change: Change, wanted: Desired) -> Change:
-        """The change, corrected by what the server answers to a dry run."""
-        live = self._situation.snapshot.of(wanted.ref)
-        for _ in range(_PLAN_ATTEMPTS):
-            difference = compare(wanted, live)
-            try:
-                if live is None or difference.leaves:
-                    change = self._dry_run(wanted, live, change)
-                if live is not None and difference.additions and not change.problems:
-                    self._connection.add_to_lists(wanted, dry_run=True)
-                return change
-            except Forbidden as error:
-                return replace(change, notes=(*change.notes, f"planned without the server's opinion: {error.said}"))
-            except Conflict as error:
-                # somebody else wrote the object since it was read: look again
-                said, ref = error.said, wanted.ref
-                live = self._connection.get(ref.kind, ref.namespace, ref.name)
-                change = change_of(change.step, wanted, live, compare(wanted, live))
-                if live is not None:
-                    change = list_take_overs(change, wanted, live, self._parameters.take_over)
-            except ServerRefused as error:
-                if wanted.independent:
-                    return replace(change, refused=error.said)
-                return replace(change, problems=(*change.problems, error.said))
-        return replace(change, problems=(*change.problems, said))
-
-    def _dry_run(self, wanted: Desired, live: Live | None, change: Change) -> Change:
-        manager = self._section.field_manager
-        manifest = applied_manifest(wanted, live, manager)
-        kind = wanted.ref.kind
-        try:
-            answer = self._connection.apply(kind, manifest, field_manager=manager, dry_run=True)
-        except Conflict as error:
-            if live is None or not error.causes:
-                raise
-            change = take_overs(error.causes, change, live, self._parameters.take_over)
-            if change.problems:
-                return change
-            answer = self._connection.apply(kind, manifest, field_manager=manager, force=True, dry_run=True)
-        return admitted(change, wanted, live, answer.live)
 
     # --- approving -----------------------------------------------------------------------------------------------
 
