@@ -36,7 +36,8 @@ run: $(READY)  ## Play the runbooks against a real control plane on this machine
 test: lint  ## All checks and tests
 	@$(BIN)/python tests/interpreters.py tests/unit
 	@$(RUNBOOKS) sandbox prepare
-	@$(PYTEST) tests/records tests/cluster tests/notebooks tests/faults
+	@tests/browser/set-up.sh
+	@$(PYTEST) -rs tests/records tests/cluster tests/notebooks tests/faults tests/browser
 
 test-fast: lint unit  ## What can be told in under a minute: lint, and unit tests on one interpreter
 
@@ -50,8 +51,8 @@ lint: $(READY)  ## ruff, mypy, import contracts
 	@$(BIN)/lint-imports
 
 lab: $(READY)  ## JupyterLab on copies of the runbooks, in work/
-	@mkdir -p work && cp -n notebooks/*.ipynb work/ && cp -rn parameters work/ && cp -rn records work/ 2>/dev/null || true
-	@cd work && ../$(BIN)/jupyter lab $$([ "$$(id -u)" = 0 ] && echo --allow-root)
+	@mkdir -p work && cp -rn records work/ 2>/dev/null || true
+	@tests/lab.sh $(BIN) work
 
 bench: $(READY)  ## Measure, and write docs/measurements.md
 	@$(BIN)/python tests/bench.py
