@@ -36,7 +36,8 @@ run: $(READY)  ## Play the runbooks against a real control plane on this machine
 test: lint  ## All checks and tests
 	@$(BIN)/python tests/interpreters.py tests/unit
 	@$(RUNBOOKS) sandbox prepare
-	@$(PYTEST) tests/records tests/cluster tests/notebooks tests/faults
+	@tests/browser/set-up.sh
+	@$(PYTEST) -rs tests/records tests/cluster tests/notebooks tests/faults tests/browser
 
 test-fast: lint unit  ## What can be told in under a minute: lint, and unit tests on one interpreter
 

