@@ -15,7 +15,7 @@ from tests.conftest import Sandbox
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 OPTIONS = ("--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking")
-OPTIONS += ("--disable-component-update", "--disable-sync", "--hide-scrollbars")
+OPTIONS += ("--disable-component-update", "--disable-sync")
 
 
 def sources() -> dict[str, bytes]:

@@ -159,8 +159,8 @@ class NotebookPage:
         """Write values into the parameters cell, as a user does."""
         text = self.source("parameters")
         for name, value in values.items():
-            assignment = f"{name} = {value!r}"
-            text, count = re.subn(rf"^{name}: .*$", lambda _, line=assignment: line, text, flags=re.MULTILINE)
+            line = re.compile(rf"^({name}: \w+ = ).*?(  #.*)?$", re.MULTILINE)
+            text, count = line.subn(lambda found, value=value: f"{found[1]}{value!r}{found[2] or ''}", text)
             assert count == 1, name
         self.set_source("parameters", text)
 
