@@ -444,6 +444,8 @@ def problems(model: type[Parameters], values: Mapping[str, object]) -> list[str]
 
 def _checked(model: type[Parameters], values: Mapping[str, object]) -> tuple[Parameters | None, list[str]]:
     found = unknown(values, model)
+    if not values.get("context"):  # told along with whatever else is wrong
+        found.append("context: missing; wanted a kubeconfig context or in-cluster, for example 'admin@prod-a'")
     try:
         parameters = model.model_validate({name: values[name] for name in values if name in model.model_fields})
     except ValidationError as error:
@@ -474,8 +476,6 @@ def check(model: type[Parameters], values: Mapping[str, object], files: Iterable
 
 def _missing(parameters: Parameters) -> list[str]:
     found = []
-    if not parameters.context:
-        found.append("context: missing; wanted a kubeconfig context or in-cluster, for example 'admin@prod-a'")
     if parameters.mode == "apply":
         for name in ("change_ticket", "reason"):
             if getattr(parameters, f"require_{name}") and not getattr(parameters, name).strip():

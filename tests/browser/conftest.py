@@ -39,7 +39,7 @@ def browser() -> Iterator[Browser]:
 def lab(sandbox: Sandbox, browser: Browser, tmp_path: Path) -> Iterator[Lab]:
     """A server whose kernels find the test's sandbox; whatever a test does there, the sources stay as they are."""
     before = sources()
-    with serving(tmp_path / "lab", sandbox.environment) as found:
+    with serving(tmp_path / "lab", {**sandbox.environment, "RUNBOOKS_RECORDS": str(tmp_path / "records")}) as found:
         yield found
     assert before == sources()
 

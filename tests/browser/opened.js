@@ -79,7 +79,8 @@ window.opened = {
         let at = element;
         while (at !== cell && lets(at, "visible")) at = at.parentElement;
         const out = at === cell && element.getBoundingClientRect().right > cell.getBoundingClientRect().right + 1;
-        const cut = lets(element, "hidden", "clip") && element.scrollWidth > element.clientWidth + 1;
+        const typed = element.matches("input, textarea, select");  // its caret scrolls it
+        const cut = !typed && lets(element, "hidden", "clip") && element.scrollWidth > element.clientWidth + 1;
         const text = `<${element.localName}> ${element.textContent.slice(0, 60)}`;
         if (cut || out) found.push(`${cut ? "cut off" : "sticks out"}: ${text}`);
       }

@@ -65,7 +65,7 @@ def test_everything_can_be_reached_in_a_narrow_window_in_both_themes(opened: Not
     opened.run("connect")
     assert [] == opened.overflowing()
     opened.page.add_style_tag(content=".jp-OutputArea-output { overflow: visible !important }")
-    assert "cut off: <div> [15]:wide" in opened.overflowing()
+    assert [] != [one for one in opened.overflowing() if one.startswith("cut off: <div>") and one.endswith(":wide")]
     opened.page.add_style_tag(content=".jp-Cell-outputWrapper * { overflow: visible !important }")
     assert "sticks out: <p> wide" in opened.overflowing()
 

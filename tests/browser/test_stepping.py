@@ -29,7 +29,7 @@ def filled(notebook: NotebookPage, name: str) -> None:
     notebook.run_to("values")
     notebook.show("values")
     form = notebook.output("values")
-    form.get_by_label("parameters file").select_option("sandbox")
+    form.get_by_label("parameters file").fill("sandbox")
     form.get_by_role("button", name="Load", exact=True).click()
     expect(form).to_contain_text("sandbox is loaded")
 
@@ -58,6 +58,7 @@ def unnamed(notebook: NotebookPage) -> list[str]:
         notebook.page.evaluate(
             """() => [...document.querySelectorAll(
                  '.jp-OutputArea input, .jp-OutputArea select, .jp-OutputArea button, .jp-OutputArea textarea')]
+               .filter((control) => control.checkVisibility())
                .filter((control) => ![control.labels?.[0]?.textContent, control.getAttribute('aria-label'),
                                       control.textContent].some((name) => name?.trim()))
                .map((control) => control.outerHTML)"""
@@ -71,7 +72,7 @@ def test_from_the_index_to_two_archived_changes(
     notebook.open("index.ipynb")
     notebook.run_all()
     state = notebook.text_of("overview")
-    assert 3 <= state.count("changes pending")
+    assert (1, 3) == (state.count("changes pending"), state.count("blocked"))
     assert "not on this path" in state
     notebook.show("overview")
     notebook.shot("index")
@@ -99,8 +100,8 @@ def test_from_the_index_to_two_archived_changes(
     form = notebook.output("values")
     form.get_by_role("button", name="Look up names on the cluster").click()
     expect(form).to_contain_text("namespaces; they are offered where one is wanted")
-    offered = form.get_by_label("add to members").locator("option").all_inner_texts()
-    assert {"default", "knative-serving"} <= set(offered)
+    offered = form.get_by_label("add to members")
+    assert {"default", "knative-serving"} <= set(offered.evaluate("it => [...it.list.options].map((one) => one.value)"))
     planned(notebook)
     assert "What follows" in notebook.text_of("plan")
     notebook.shot("approve")
@@ -121,7 +122,7 @@ def test_from_the_index_to_two_archived_changes(
     notebook.save()
 
     archive = tmp_path / "records"
-    records = [sys.executable, "-m", "runbooks.cli", "records"]
+    records = [Path(sys.executable).with_name("runbooks"), "records"]
     done = subprocess.run(
         [*records, "list", "--json", "--records", archive], env=sandbox.environment, capture_output=True, check=True
     )
@@ -223,13 +224,14 @@ def test_a_kernel_that_is_killed_in_a_wait_leaves_the_rest_to_the_next_one(
     assert [] == sandbox.writes(written)
 
 
+BESIDE = "xpath=ancestor::div[contains(@class, 'jupyter-widgets')][1]/following-sibling::div[1]"
 WRONG = {
     "context": ("", "missing; wanted a kubeconfig context"),
     "kubeconfig": ("kube/config", "is a relative path; write /"),
     "members": ("Default, x_y", "is not valid here"),
     "change_ticket": ("<number>", "still holds the placeholder <number>"),
     "service_name": ("Hello!", "is not valid here"),
-    "service_namespace": ("elsewhere", "is not one of the members"),
+    "service_namespace": ("else where", "is not valid here"),
     "service_image": ("two words", "is not valid here"),
     "api_server": ("<url>", "still holds the placeholder"),
     "cluster_id": ("<id>", "still holds the placeholder"),
@@ -272,10 +274,8 @@ class TestForm:
             form.get_by_label(name, exact=True).fill(text)
             form.get_by_label(name, exact=True).press("Enter")
         for name, (_, said) in WRONG.items():
-            beside = form.get_by_label(name, exact=True).locator("xpath=../following-sibling::*").first
-            # what is wrong with members is wrong with what depends on them, too
-            if name != "service_namespace":
-                expect(beside.get_by_role("alert")).to_contain_text(said)
+            beside = form.get_by_label(name, exact=True).locator(BESIDE)
+            expect(beside.get_by_role("alert")).to_contain_text(said)
         notebook.show("values")
         notebook.shot("form-wrong")
         assert [] == unnamed(notebook)
@@ -298,7 +298,7 @@ class TestForm:
         form = notebook.output("values")
         form.get_by_label("valid_days", exact=True).fill("90")
         form.get_by_label("valid_days", exact=True).press("Enter")
-        expect(form).to_contain_text(re.compile(r"valid_days\s+90"))
+        expect(form).to_contain_text(re.compile(r"valid_days\s*90"))
         notebook.run("preconditions")
         assert "valid_days changed in the form after the target was bound" in notebook.text_of("preconditions")
         notebook.run("connect")
@@ -310,10 +310,8 @@ class TestForm:
         form = notebook.output("values")
         form.get_by_label("valid_days", exact=True).fill("90")
         form.get_by_label("valid_days", exact=True).press("Enter")
-        command = form.get_by_label("as papermill command")
-        expect(command).to_have_value(
-            re.compile(r"^papermill 6\.4\.2-create-ingress-certificates\.ipynb out\.ipynb .*-p valid_days 90$")
-        )
+        command = r"papermill 6\.4\.2-create-ingress-certificates\.ipynb out\.ipynb .*-p valid_days 90"
+        expect(form).to_contain_text(re.compile(command))
         form.get_by_label("save as environment").fill("mine")
         form.get_by_role("button", name="Save as parameters file").click()
         expect(form).to_contain_text("written: ")
@@ -327,11 +325,10 @@ class TestForm:
         notebook.open(CERTIFICATES)
         notebook.run_to("values")
         notebook.show("values")
-        chosen = notebook.output("values").get_by_label("parameters file")
-        chosen.focus()
+        notebook.output("values").get_by_label("parameters file").focus()
         notebook.page.keyboard.type("sandbox")
         notebook.page.keyboard.press("Tab")
-        notebook.page.keyboard.press("Enter")
+        notebook.page.keyboard.press("Space")
         expect(notebook.output("values")).to_contain_text("sandbox is loaded")
         planned(notebook)
         notebook.output("approve").get_by_label("Approved by").focus()

@@ -18,7 +18,7 @@ from runbooks.kinds import KNATIVE_SERVICE, NAMESPACE
 from runbooks.parameters import allowed_values, example, groups, wanted
 from runbooks.procedure.section import Section
 from runbooks.values import Values
-from runbooks.widgets.output import LABELLED, NARROW, WIDE, Output, sentence, told
+from runbooks.widgets.output import LABELLED, NARROW, SIDE_BY_SIDE, WIDE, Output, sentence, told
 
 _RULE = (
     "The form sets the values in force, which are printed below it; every cell after this one uses those. Without the "
@@ -53,11 +53,11 @@ class _Row:
         self.name, self._values = name, values
         self.control = _control(name, field, values[name])
         self._wrong = ipywidgets.HTML()
-        plain = allowed_values(field) or field.annotation is bool
+        plain = allowed_values(field) or field.annotation is bool or not (field.examples or field.default)
         hint = "" if plain else f" ({wanted(field)}, like {_text(example(field))})"
         small = "font-size:.85em;line-height:1.35;opacity:.8;display:block"
         meaning = ipywidgets.HTML(value=f'<span style="{small}">{escape((field.description or "") + hint)}</span>')
-        self.more = ipywidgets.Dropdown(options=[""], layout={"display": "none"})
+        self.more = ipywidgets.Combobox(layout={"display": "none"}, continuous_update=False)
         below = ipywidgets.VBox([self._wrong, meaning, self.more], layout={"margin": "-6px 0 6px 14.5em"})
         self.box = ipywidgets.VBox([self.control, below])
 
@@ -71,10 +71,10 @@ class _Row:
             return
         self.more.description = f"add to {self.name}"
         self.more.style, self.more.layout = LABELLED, {"width": "auto"}
-        self.more.options = ["", *names]
+        self.more.options = names
 
         def add(change: Mapping[str, Any]) -> None:
-            if chosen := change["new"]:
+            if (chosen := change["new"]) in names:
                 self.control.value = ", ".join(filter(None, (self.control.value, chosen)))
                 self.more.value = ""
 
@@ -89,7 +89,7 @@ class _Row:
         value = self._values[self.name]
         if isinstance(self.control, ipywidgets.Checkbox):
             self.control.value = value is True
-        elif isinstance(self.control, ipywidgets.Dropdown):
+        elif isinstance(self.control, ipywidgets.ToggleButtons):
             self.control.value = value if value in self.control.options else None
         else:
             self.control.value = _text(value)
@@ -102,7 +102,10 @@ def _text(value: object) -> str:
 def _control(name: str, field: FieldInfo, value: object) -> Any:
     shape: dict[str, Any] = {"description": name, "style": LABELLED, "layout": WIDE, "tooltip": field.description}
     if allowed := allowed_values(field):
-        return ipywidgets.Dropdown(options=allowed, value=value if value in allowed else None, **shape)
+        # no list to unfold: JupyterLab takes the arrow keys away from one, and letters for its own commands
+        shape["style"] = {**LABELLED, "button_width": "auto"}
+        del shape["tooltip"]
+        return ipywidgets.ToggleButtons(options=allowed, value=value if value in allowed else None, **shape)
     if field.annotation is bool:
         return ipywidgets.Checkbox(value=value is True, **{**shape, "style": {"description_width": "0"}}, indent=True)
     shape["continuous_update"] = False
@@ -125,9 +128,7 @@ class Form:
         self._rows = {name: _Row(name, fields[name], values) for names in self._groups.values() for name in names}
         self._folded: dict[tuple[str, ...], ipywidgets.ToggleButton] = {}
         self._said = ipywidgets.HTML()
-        self._command = ipywidgets.Textarea(
-            description="as papermill command", style=LABELLED, layout={**WIDE, "height": "5em"}, disabled=True
-        )
+        self._command = ipywidgets.HTML()
         self._rows["context"].offer(_contexts(values))
         text = note("form", "", f"A form, where JupyterLab shows it. {_RULE}")
         self._form = Output(text, self._laid_out())
@@ -152,25 +153,32 @@ class Form:
             parts.append(rows)
             if title == "The cluster":
                 parts.append(_button("Look up names on the cluster", self._look_up))
-        return ipywidgets.VBox([*parts, self._command, self._saving(), self._said])
+        return ipywidgets.VBox([*parts, self._said, self._command, self._saving()])
 
     def _environments(self) -> ipywidgets.HBox:
         known = environments.names(self._folder)
-        chosen = ipywidgets.Dropdown(options=["", *known], description="parameters file", style=LABELLED)
+        chosen = ipywidgets.Combobox(
+            options=known,
+            description="parameters file",
+            placeholder=", ".join(known),
+            style=LABELLED,
+            layout=WIDE,
+            continuous_update=False,
+        )
 
         def load() -> str:
-            if not chosen.value:
-                return f"choose one of {self._folder}" if known else f"there is none in {self._folder}"
+            if chosen.value not in known:
+                return f"choose one of {', '.join(known)}" if known else f"there is none in {self._folder}"
             found = environments.read(self._values.section, self._folder / chosen.value)
             defaults = {name: field.default for name, field in self._values.model.model_fields.items()}
             self._values.set(defaults | found)
             self._take()
             return f"{chosen.value} is loaded"
 
-        return ipywidgets.HBox([chosen, _button("Load", lambda: self._do(load))])
+        return ipywidgets.HBox([chosen, _button("Load", lambda: self._do(load))], layout=SIDE_BY_SIDE)
 
     def _saving(self) -> ipywidgets.HBox:
-        name = ipywidgets.Text(description="save as environment", style=LABELLED, continuous_update=False)
+        name = ipywidgets.Text(description="save as environment", style=LABELLED, layout=WIDE, continuous_update=False)
 
         def save() -> str:
             if not name.value.strip() or Path(name.value).name != name.value.strip():
@@ -178,7 +186,7 @@ class Form:
             written = environments.save(self._values.section, self._values.to_keep, self._folder / name.value.strip())
             return f"written: {', '.join(map(str, written))}" if written else "they are there already"
 
-        return ipywidgets.HBox([name, _button("Save as parameters file", lambda: self._do(save))])
+        return ipywidgets.HBox([name, _button("Save as parameters file", lambda: self._do(save))], layout=SIDE_BY_SIDE)
 
     def _look_up(self) -> None:
         def look_up() -> str:
@@ -196,7 +204,7 @@ class Form:
 
     def _do(self, work: Any) -> None:
         """Do what a button asks for, and say how it went."""
-        self._said.value = told("…")
+        self._said.value = told("asking …")
         try:
             self._said.value = told(work())
         except (RunbookError, OSError) as error:
@@ -231,7 +239,8 @@ class Form:
         for names, toggle in self._folded.items():
             if any(self._values.wrong_with(name) for name in names):
                 toggle.value = True
-        self._command.value = self._values.papermill_command
+        command = f'<pre style="white-space:pre-wrap">{escape(self._values.papermill_command)}</pre>'
+        self._command.value = f"<b>As papermill command</b>{command}"
         self._static.replace(self._values.view())
 
     def close(self, view: View) -> None:

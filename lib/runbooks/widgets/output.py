@@ -13,6 +13,7 @@ from runbooks.errors import RunbookError
 
 _WIDGET = "application/vnd.jupyter.widget-view+json"
 WIDE = {"width": "auto", "max_width": "60em"}
+SIDE_BY_SIDE = {"flex_flow": "row wrap"}  # one below the other where the window is narrow
 NARROW = {"width": "auto", "align_self": "flex-start"}
 LABELLED = {"description_width": "14em"}
 

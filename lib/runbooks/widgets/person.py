@@ -66,8 +66,10 @@ class AtTheNotebook:
 
     def ask(self, question: Question) -> None:
         """Show the question with its button; the answer takes the question's place."""
-        by = ipywidgets.Text(value=question.by, description="Approved by", style=LABELLED, layout=WIDE)
-        name = ipywidgets.Text(description=f"Type {question.name}", style=LABELLED, layout=WIDE)
+        # not at each key: a press of the button may overtake what was typed last
+        shape = {"style": LABELLED, "layout": WIDE, "continuous_update": False}
+        by = ipywidgets.Text(value=question.by, description="Approved by", **shape)
+        name = ipywidgets.Text(description=f"Type {question.name}", **shape)
         button = ipywidgets.Button(
             description=question.action, button_style="warning", tooltip=question.view.text, layout=NARROW
         )
