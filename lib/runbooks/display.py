@@ -613,12 +613,14 @@ def proved(step: Step, checked: Sequence[Checked]) -> View:
 
 def question(plan: Plan, host: str, minutes: int) -> View:
     """What is asked where a plan waits for its approval; also what stays on the page where nobody answers."""
-    text = (
-        f"Not approved yet: {counted(len(plan.pending), 'change')} on {host}, {plan.digest}. An approval is of just "
-        f"this plan and holds {minutes} minutes. Until then the cells below change nothing."
+    first = f"Not approved yet: {counted(len(plan.pending), 'change')} on {host}."
+    more = (
+        f"An approval is of just this plan and holds {minutes} minutes. Until then the cells below change nothing, "
+        "and say so."
     )
+    html = f"<p><b>{escape(first)}</b> {escape(more)}<br><code>{plan.digest}</code></p>"
     data = {"approved": False, "digest": plan.digest}
-    return View("approval", data, text, f"<p>{escape(text)}</p>", ("not approved",))
+    return View("approval", data, "\n".join((first, more, plan.digest)), html, ("not approved",))
 
 
 def consented(consent: Consent, host: str, changes: int) -> View:
@@ -630,12 +632,16 @@ def consented(consent: Consent, host: str, changes: int) -> View:
         "given": consent.given.isoformat(timespec="seconds"),
         "until": consent.until.isoformat(timespec="seconds"),
     }
-    text = (
-        f"✓ Approved by {consent.by} at {data['given']}, until {data['until']}: {counted(changes, 'change')} on "
-        f"{host}, {consent.digest}. The cells below make these changes, each when it is run: select the next one, then "
-        "Run ▸ Run Selected Cell and All Below."
+    first = (
+        f"✓ Approved by {consent.by} at {data['given']}, until {data['until']}: {counted(changes, 'change')} on {host}."
     )
-    return View("approval", data, text, f"<p><b>{escape(text)}</b></p>", (f"approved by {consent.by}",))
+    more = (
+        "The cells below make these changes, each when it is run: select the next one, then Run ▸ Run Selected Cell "
+        "and All Below."
+    )
+    html = f"<p><b>{escape(first)}</b> {escape(more)}<br><code>{escape(consent.digest)}</code></p>"
+    text = "\n".join((first, more, consent.digest))
+    return View("approval", data, text, html, (f"approved by {consent.by}",))
 
 
 def awaiting(looks: Sequence[Look], since: dt.datetime, until: dt.datetime) -> View:

@@ -107,7 +107,7 @@ class NotebookPage:
         self.page.set_default_navigation_timeout(PATIENCE_S * 1000)
         self.page.add_init_script(path=Path(__file__).with_name("opened.js"))
         self.page.on("console", lambda said: self._failed(said.text) if said.type == "error" else None)
-        self.page.on("pageerror", lambda error: self._failed(str(error)))
+        self.page.on("pageerror", lambda error: self._failed(error.stack or str(error)))
         self.page.on("request", lambda request: self._requested(request.url))
         self.page.on("websocket", lambda socket: self._requested(socket.url.replace("ws", "http", 1)))
 

@@ -224,7 +224,7 @@ def test_a_kernel_that_is_killed_in_a_wait_leaves_the_rest_to_the_next_one(
     assert [] == sandbox.writes(written)
 
 
-BESIDE = "xpath=ancestor::div[contains(@class, 'jupyter-widgets')][1]/following-sibling::div[1]"
+ROW = "xpath=ancestor::div[contains(@class, 'widget-vbox')][1]"  # of a field
 WRONG = {
     "context": ("", "missing; wanted a kubeconfig context"),
     "kubeconfig": ("kube/config", "is a relative path; write /"),
@@ -274,8 +274,8 @@ class TestForm:
             form.get_by_label(name, exact=True).fill(text)
             form.get_by_label(name, exact=True).press("Enter")
         for name, (_, said) in WRONG.items():
-            beside = form.get_by_label(name, exact=True).locator(BESIDE)
-            expect(beside.get_by_role("alert")).to_contain_text(said)
+            row = form.get_by_label(name, exact=True).locator(ROW)
+            expect(row.get_by_role("alert")).to_contain_text(said)
         notebook.show("values")
         notebook.shot("form-wrong")
         assert [] == unnamed(notebook)

@@ -18,7 +18,7 @@ from runbooks.kinds import KNATIVE_SERVICE, NAMESPACE
 from runbooks.parameters import allowed_values, example, groups, wanted
 from runbooks.procedure.section import Section
 from runbooks.values import Values
-from runbooks.widgets.output import LABELLED, NARROW, SIDE_BY_SIDE, WIDE, Output, sentence, told
+from runbooks.widgets.output import COMPACT, LABELLED, NARROW, SIDE_BY_SIDE, WIDE, Output, sentence, told
 
 _RULE = (
     "The form sets the values in force, which are printed below it; every cell after this one uses those. Without the "
@@ -53,13 +53,16 @@ class _Row:
         self.name, self._values = name, values
         self.control = _control(name, field, values[name])
         self._wrong = ipywidgets.HTML()
+        labelled = (
+            [_label(name), self.control] if isinstance(self.control, ipywidgets.ToggleButtons) else [self.control]
+        )
         plain = allowed_values(field) or field.annotation is bool or not (field.examples or field.default)
         hint = "" if plain else f" ({wanted(field)}, like {_text(example(field))})"
-        small = "font-size:.85em;line-height:1.35;opacity:.8;display:block"
+        small = f"{COMPACT};font-size:.85em;opacity:.8"
         meaning = ipywidgets.HTML(value=f'<span style="{small}">{escape((field.description or "") + hint)}</span>')
         self.more = ipywidgets.Combobox(layout={"display": "none"}, continuous_update=False)
         below = ipywidgets.VBox([self._wrong, meaning, self.more], layout={"margin": "-6px 0 6px 14.5em"})
-        self.box = ipywidgets.VBox([self.control, below])
+        self.box = ipywidgets.VBox([ipywidgets.HBox(labelled, layout=SIDE_BY_SIDE), below])
 
     def listen(self, changed: Any) -> None:
         self.control.observe(lambda _: changed(self), "value")
@@ -95,6 +98,11 @@ class _Row:
             self.control.value = _text(value)
 
 
+def _label(name: str) -> ipywidgets.HTML:
+    """What stands before a row of buttons, which have no label of their own."""
+    return ipywidgets.HTML(value=f'<div style="text-align:right">{escape(name)}</div>', layout={"width": "14em"})
+
+
 def _text(value: object) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
@@ -103,9 +111,13 @@ def _control(name: str, field: FieldInfo, value: object) -> Any:
     shape: dict[str, Any] = {"description": name, "style": LABELLED, "layout": WIDE, "tooltip": field.description}
     if allowed := allowed_values(field):
         # no list to unfold: JupyterLab takes the arrow keys away from one, and letters for its own commands
-        shape["style"] = {**LABELLED, "button_width": "auto"}
-        del shape["tooltip"]
-        return ipywidgets.ToggleButtons(options=allowed, value=value if value in allowed else None, **shape)
+        return ipywidgets.ToggleButtons(
+            options=allowed,
+            value=value if value in allowed else None,
+            tooltips=[f"{name}: {one}" for one in allowed],
+            style={"button_width": "auto"},
+            layout={"width": "auto"},
+        )
     if field.annotation is bool:
         return ipywidgets.Checkbox(value=value is True, **{**shape, "style": {"description_width": "0"}}, indent=True)
     shape["continuous_update"] = False
@@ -142,7 +154,7 @@ class Form:
         return groups(self._values.model)
 
     def _laid_out(self) -> ipywidgets.VBox:
-        parts: list[Any] = [ipywidgets.HTML(value=escape(_RULE)), self._environments()]
+        parts: list[Any] = [ipywidgets.HTML(value=f'<p style="{COMPACT}">{escape(_RULE)}</p>'), self._environments()]
         for title, names in self._groups.items():
             rows = ipywidgets.VBox([self._rows[name].box for name in names])
             if title in _OPEN:

@@ -13,6 +13,7 @@ from runbooks.errors import RunbookError
 
 _WIDGET = "application/vnd.jupyter.widget-view+json"
 WIDE = {"width": "auto", "max_width": "60em"}
+COMPACT = "line-height:1.35;display:block"
 SIDE_BY_SIDE = {"flex_flow": "row wrap"}  # one below the other where the window is narrow
 NARROW = {"width": "auto", "align_self": "flex-start"}
 LABELLED = {"description_width": "14em"}
@@ -44,8 +45,8 @@ def told(text: str, *, amiss: bool = False) -> str:
     if not text:
         return ""
     if amiss:
-        return f'<span role="alert" style="color:var(--jp-error-color1)">✗ {escape(text)}</span>'
-    return f'<span role="status">{escape(text)}</span>'
+        return f'<span role="alert" style="{COMPACT};color:var(--jp-error-color1)">✗ {escape(text)}</span>'
+    return f'<span role="status" style="{COMPACT}">{escape(text)}</span>'
 
 
 def sentence(error: Exception) -> str:

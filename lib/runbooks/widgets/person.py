@@ -15,7 +15,7 @@ from runbooks.errors import OutOfOrder, RunbookError
 from runbooks.presence import Question
 from runbooks.values import Values
 from runbooks.wait import Look
-from runbooks.widgets.output import LABELLED, NARROW, WIDE, Output, sentence, told
+from runbooks.widgets.output import COMPACT, LABELLED, NARROW, WIDE, Output, sentence, told
 
 
 class Stopped(Exception):
@@ -74,7 +74,7 @@ class AtTheNotebook:
             description=question.action, button_style="warning", tooltip=question.view.text, layout=NARROW
         )
         said = ipywidgets.HTML()
-        asked = ipywidgets.HTML(value=question.view.html)
+        asked = ipywidgets.HTML(value=f'<div style="{COMPACT}">{question.view.html}</div>')
         box = ipywidgets.VBox([asked, by, *([name] if question.name else []), button, said])
         output = Output(question.view, box)
 
