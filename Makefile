@@ -57,9 +57,10 @@ lab: $(READY)  ## JupyterLab on copies of the runbooks, in work/
 bench: $(READY)  ## Measure, and write docs/measurements.md
 	@$(BIN)/python tests/bench.py
 
-docs: $(READY)  ## Write the reference pages and the README's picture anew
+docs: $(READY)  ## Write the reference pages and the pictures anew
 	@$(BIN)/python tests/reference.py
 	@$(BIN)/python tests/pictures.py
+	@mkdir -p docs/jupyterlab && RUNBOOKS_PICTURES=$(CURDIR)/docs/jupyterlab $(PYTEST) tests/browser --basetemp=$$(mktemp -d)
 
 soak: $(READY)  ## Long campaigns; run them before a release
 	@$(PYTEST) -m soak -o addopts= tests

@@ -157,10 +157,13 @@ def overview(environment: str, folder: Path, rows: Sequence[tuple[Section, str, 
         )
         for one, state, said in rows
     ]
-    html = _table_html(("runbook", "changes", "where it stands"), cells) + (f"<p>{escape(foot)}</p>" if foot else "")
+    html = f"<p><b>Environment {escape(environment)}</b></p>" + _table_html(
+        ("runbook", "changes", "where it stands"), cells
+    )
+    html += f"<p>{escape(foot)}</p>" if foot else ""
     data = {"environment": environment, "runbooks": [[one.number, state, said] for one, state, said in rows]}
     brief = [f"{one.number} {state}" for one, state, _ in rows]
-    return View("overview", data, "\n".join(filter(None, (title, text, foot))), _titled(title, html), tuple(brief))
+    return View("overview", data, "\n".join(filter(None, (title, text, foot))), html, tuple(brief))
 
 
 def values(section: Section, given: Mapping[str, Any], rest: Mapping[str, Any], wrong: Sequence[str]) -> View:

@@ -31,8 +31,6 @@ def opened(notebook: NotebookPage, sandbox: Sandbox) -> NotebookPage:
 
 
 def test_a_plan_is_seen_and_saved_in_the_copy(opened: NotebookPage) -> None:
-    opened.show("title")
-    opened.shot("title")
     opened.start("notebook:run-all-cells")
     expect(opened.output("connect")).to_contain_text("platform-engineer")
     opened.settled()
@@ -41,7 +39,6 @@ def test_a_plan_is_seen_and_saved_in_the_copy(opened: NotebookPage) -> None:
     opened.show("plan")
     opened.output("plan").locator("summary").last.click()
     expect(opened.output("plan").get_by_role("table").last).to_contain_text("kubernetes.io/tls")
-    opened.shot("plan")
 
     opened.save()
     outputs = {cell["id"]: cell.get("outputs", []) for cell in opened.lab.on_disk(NOTEBOOK)["cells"]}
@@ -57,8 +54,6 @@ def test_everything_can_be_reached_in_a_narrow_window_in_both_themes(opened: Not
     for theme in ("JupyterLab Light", "JupyterLab Dark"):
         opened.theme(theme)
         assert [] == opened.overflowing(), theme
-        opened.show("plan")
-        opened.shot(f"narrow-{theme.split()[1].lower()}")
 
     # it does not pass for want of looking: what can be scrolled is fine, what is cut off or sticks out is not
     opened.set_source("connect", "from IPython.display import HTML; HTML('<p style=\"width: 2000px\">wide')")
@@ -110,7 +105,6 @@ def test_a_cell_is_interrupted_and_a_kernel_restarted_and_lost(opened: NotebookP
     opened.kill_kernel()
     dialog = opened.page.locator(".jp-Dialog")
     expect(dialog).to_contain_text("appears to have died")
-    opened.shot("kernel-died")
     dialog.locator(".jp-mod-accept").click()
     opened.settled()
     assert opened.kernel_pid() not in (first, second)

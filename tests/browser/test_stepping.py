@@ -41,6 +41,13 @@ def planned(notebook: NotebookPage) -> None:
     notebook.show("approve")
 
 
+def pictured(notebook: NotebookPage, name: str) -> None:
+    """The end of the plan, and what is asked below it."""
+    notebook.show("about-approve")
+    notebook.page.evaluate("() => window.opened.panel.content.outerNode.scrollBy(0, -400)")
+    notebook.shot(name)
+
+
 def approve(notebook: NotebookPage, by: str = "Sato") -> None:
     asked = notebook.output("approve")
     asked.get_by_label("Approved by").fill(by)
@@ -104,7 +111,7 @@ def test_from_the_index_to_two_archived_changes(
     assert {"default", "knative-serving"} <= set(offered.evaluate("it => [...it.list.options].map((one) => one.value)"))
     planned(notebook)
     assert "What follows" in notebook.text_of("plan")
-    notebook.shot("approve")
+    pictured(notebook, "approve")
     approve(notebook)
     run_below(notebook, "apply-member-roll")
     notebook.settled()
@@ -168,8 +175,6 @@ def test_where_the_cluster_changed_between_plan_and_approval_nothing_is_changed(
     assert "ServiceMeshMemberRoll istio-system/default spec.members[+]: None → 'default'" in said
     assert "Not run" in notebook.text_of("apply-gateways")
     assert [] == sandbox.writes(since)
-    notebook.show("apply-member-roll")
-    notebook.shot("changed-meanwhile")
 
 
 def test_a_kernel_that_is_killed_in_a_wait_leaves_the_rest_to_the_next_one(
@@ -340,7 +345,7 @@ class TestForm:
         filled(notebook, CERTIFICATES)
         notebook.theme("JupyterLab Dark")
         planned(notebook)
-        notebook.shot("approve-dark")
+        pictured(notebook, "approve-dark")
         assert [] == unnamed(notebook)
         notebook.width(800)
         assert [] == notebook.overflowing()
