@@ -137,33 +137,44 @@ def target(section: Section, data: Mapping[str, Any]) -> View:
     return View("target", dict(data), f"{title}\n{_table_text(rows, '  ')}", _titled(title, html), (brief,))
 
 
-def overview(environment: str, folder: Path, rows: Sequence[tuple[Section, str, str]], others: Sequence[str]) -> View:
-    """The runbooks of an environment: what each changes, and where it stands on the cluster.
+def overview(
+    environment: str,
+    folder: Path,
+    rows: Sequence[tuple[Section, str, str, Sequence[Finding]]],
+    others: Sequence[str],
+) -> View:
+    """The runbooks of an environment: what each changes and needs, and where it stands on the cluster.
 
     Args:
         environment: its name.
         folder: where its files lie.
-        rows: section, state in a word or two, and the reason.
+        rows: section, state in a word or two, the reason, and its preconditions.
         others: the environments that lie beside it.
     """
-    title = f"Environment {environment} ({folder})"
     foot = f"Others beside it: {', '.join(others)}." if others else ""
-    text = _table_text([(one.stem, state, said, f"changes {one.changes}") for one, state, said in rows])
+    table = _table_text([(one.stem, state, said, f"changes {one.changes}") for one, state, said, _ in rows])
+    text = "\n".join(filter(None, (f"Environment {environment} ({folder})", table, foot)))
     cells = [
         (
             f'<a href="{escape(one.stem)}.ipynb">{escape(f"{one.number} {one.title}")}</a><br>{escape(one.heading_ja)}',
             escape(one.changes),
-            f"<b>{escape(state)}</b><br>{escape(said)}",
+            f"<b>{escape(state)}</b><br>{escape(said)}{_needs(needs)}",
         )
-        for one, state, said in rows
+        for one, state, said, needs in rows
     ]
-    html = f"<p><b>Environment {escape(environment)}</b></p>" + _table_html(
-        ("runbook", "changes", "where it stands"), cells
-    )
-    html += f"<p>{escape(foot)}</p>" if foot else ""
-    data = {"environment": environment, "runbooks": [[one.number, state, said] for one, state, said in rows]}
-    brief = [f"{one.number} {state}" for one, state, _ in rows]
-    return View("overview", data, "\n".join(filter(None, (title, text, foot))), html, tuple(brief))
+    html = f"<p><b>Environment {escape(environment)}</b></p>"
+    html += _table_html(("runbook", "changes", "where it stands"), cells) + (f"<p>{escape(foot)}</p>" if foot else "")
+    data = {"environment": environment, "runbooks": [[one.number, state, said] for one, state, said, _ in rows]}
+    return View("overview", data, text, html, tuple(f"{one.number} {state}" for one, state, _, _ in rows))
+
+
+def _needs(findings: Sequence[Finding]) -> str:
+    """Preconditions as a line that opens."""
+    if not findings:
+        return ""
+    listed = [f"{_SIGNS[one.verdict]} {one.title}: {one.said}{_remedy(one)}" for one in findings]
+    items = "".join(f"<li>{escape(line)}</li>" for line in listed)
+    return f"<details><summary>needs: {_tally(one.verdict for one in findings)}</summary><ul>{items}</ul></details>"
 
 
 def values(section: Section, given: Mapping[str, Any], rest: Mapping[str, Any], wrong: Sequence[str]) -> View:

@@ -16,6 +16,7 @@ from runbooks.procedure import SECTIONS
 from runbooks.procedure.section import Section
 from runbooks.step import Runbook
 from runbooks.values import Values
+from runbooks.verdicts import Finding
 
 _SESSION = "JPY_SESSION_NAME"
 
@@ -76,13 +77,13 @@ def overview(environment: str) -> View:
         return display.overview(folder.name, folder, [_where(*one) for one in values.items()], others)
 
 
-def _where(section: Section, values: Mapping[str, object]) -> tuple[Section, str, str]:
-    """One runbook, and where it stands."""
+def _where(section: Section, values: Mapping[str, object]) -> tuple[Section, str, str, tuple[Finding, ...]]:
+    """One runbook, where it stands, why, and what it needs."""
     ingress = values.get("ingress", "istio")
     if section.path not in ("both", ingress):
-        return section, "not on this path", f"the environment says ingress: {ingress}"
-    state, reason = step.open_runbook(section.number, values).state()
-    return section, str(state), reason
+        return section, "not on this path", f"the environment says ingress: {ingress}", ()
+    state, reason, needs = step.open_runbook(section.number, values).state()
+    return section, str(state), reason, needs
 
 
 def open_runbook(section: str, values: Mapping[str, object]) -> Runbook:

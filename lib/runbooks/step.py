@@ -593,16 +593,22 @@ class Runbook:
             )
         return display.note("verdict", "", f"{result['outcome']}: {result['reason']}")
 
-    def state(self) -> tuple[Outcome, str]:
-        """Where the section stands on the cluster, by its objects alone: neither waits nor proofs are looked at."""
+    def state(self) -> tuple[Outcome, str, tuple[Finding, ...]]:
+        """Where the section stands on the cluster, by its objects alone: neither waits nor proofs are looked at.
+
+        Returns:
+            What would come of a plan, why, and each precondition.
+        """
         self.preconditions()
+        needs = self._story.findings or ()
         self.plan()
         story = self._story
         inapplicable = self._section.inapplicable(self._situation)
         pending = len(story.plan.pending) if story.plan else None
-        return conclude(
-            "plan", story.findings or (), changes=pending, applied=0, unready=(), checked=(), inapplicable=inapplicable
+        outcome, reason = conclude(
+            "plan", needs, changes=pending, applied=0, unready=(), checked=(), inapplicable=inapplicable
         )
+        return outcome, reason, needs
 
     # --- shared by the cells -------------------------------------------------------------------------------------
 

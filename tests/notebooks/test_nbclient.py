@@ -39,6 +39,20 @@ def test_an_edited_copy_runs_under_nbclient(sandbox: Sandbox, tmp_path: Path) ->
     assert "done and proven" == found["outcome"]["outcome"]
 
 
+def test_the_index_says_where_each_runbook_stands_and_changes_nothing(sandbox: Sandbox, tmp_path: Path) -> None:
+    copied = command(sandbox, "runbooks", "copy", tmp_path)
+    assert 0 == copied.returncode, copied.stderr
+    since = sandbox.audit_position()
+    path = tmp_path / "index.ipynb"
+    found = executed(sandbox, path)["overview"]
+    states = {number: state for number, state, _ in found["runbooks"]}
+    assert "blocked" == states["6.4.3"]
+    assert ("changes pending", "not on this path") == (states["6.4.2"], states["6.4.5"])
+    assert [] == sandbox.writes(since)
+    kept = command(sandbox, "runbooks", "copy", tmp_path)
+    assert f"kept as it is: {path}" in kept.stdout, "it holds outputs now"
+
+
 class TestAttended:
     """A Jupyter server names the notebook to its kernel; no widget is shown here, and what stands for it is."""
 

@@ -131,7 +131,7 @@ VIEWS: dict[str, View] = {
     "consented": display.consented(CONSENT, "api.prod-a", 2),
     "awaiting": display.awaiting([Look("Gateway a/b", False, ODD, 2.0), Look("Pod c/d", True, "", 1.0)], NOON, NOON),
     "archived": display.archived("2026-x", Path("/records"), "head", [ODD], "made a key"),
-    "overview": display.overview("prod-a", Path("/p"), [(SECTION, "blocked", ODD)], ["sandbox"]),
+    "overview": display.overview("prod-a", Path("/p"), [(SECTION, "blocked", ODD, FINDINGS)], ["sandbox"]),
 }
 
 each_view = pytest.mark.parametrize("name", VIEWS)
@@ -200,7 +200,9 @@ def odd_views() -> dict[str, View]:
         "consented": display.consented(CONSENT, ODD, 2),
         "awaiting": display.awaiting([Look(ODD, False, ODD, 2.0)], NOON, NOON),
         "archived": display.archived(ODD, Path(ODD), ODD, [ODD], ODD),
-        "overview": display.overview(ODD, Path(ODD), [(section, ODD, ODD)], [ODD]),
+        "overview": display.overview(
+            ODD, Path(ODD), [(section, ODD, ODD, [Finding(ODD, Verdict.NOT_MET, ODD, ODD, ODD)])], [ODD]
+        ),
     }
 
 
