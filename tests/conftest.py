@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +32,7 @@ from runbooks_sandbox.world import NAMESPACES
 ROOT = Path(__file__).parents[1]
 REAL_CRDS = ROOT.parent / "shared" / "crds"
 ENGINEER = "platform-engineer"
+_A_LONG_SESSION = 30  # tests
 
 
 @dataclass
@@ -136,6 +139,9 @@ class Sandbox:
         return str(target)
 
 
+MakesSandboxes = Callable[..., Sandbox]
+
+
 def started(state: State, played: Played) -> Sandbox:
     """Start a sandbox and wait until it is usable."""
     lifecycle.start(state, played, Console(file=io.StringIO()))
@@ -144,23 +150,37 @@ def started(state: State, played: Played) -> Sandbox:
 
 
 @pytest.fixture(scope="session")
-def new_sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Sandbox]]:
-    """Makes sandboxes, and takes them down in the end."""
+def new_sandbox(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[MakesSandboxes]:
+    """Makes sandboxes, and takes them down in the end.
+
+    In a long session the next one starts while a test uses the one before: most of them want a plain one, and tests
+    and starting sandboxes both mostly wait.
+    """
     home = tmp_path_factory.mktemp("state")
-    made: list[State] = []
+    made, numbers = list[State](), itertools.count()
+    ahead: list[Future[Sandbox]] = []
+
+    def start(played: Played) -> Sandbox:
+        state = State(f"test-{next(numbers)}", home / "serverless-mesh-runbooks" / "sandbox")
+        made.append(state)
+        return started(state, played)
 
     def make(**played: Any) -> Sandbox:
-        state = State(f"test-{len(made)}", home / "serverless-mesh-runbooks" / "sandbox")
-        made.append(state)
-        return started(state, Played(**played))
+        if played:
+            return start(Played(**played))
+        found = ahead.pop().result() if ahead else start(Played())
+        if len(request.session.items) > _A_LONG_SESSION:
+            ahead.append(starting.submit(start, Played()))
+        return found
 
-    yield make
+    with ThreadPoolExecutor(1) as starting:
+        yield make
     for state in made:
         lifecycle.stop(state)
 
 
 @pytest.fixture
-def sandbox(new_sandbox: Callable[..., Sandbox]) -> Iterator[Sandbox]:
+def sandbox(new_sandbox: MakesSandboxes) -> Iterator[Sandbox]:
     """A fresh cluster for one test."""
     found = new_sandbox()
     yield found
@@ -168,7 +188,7 @@ def sandbox(new_sandbox: Callable[..., Sandbox]) -> Iterator[Sandbox]:
 
 
 @pytest.fixture(scope="module")
-def integrated(new_sandbox: Callable[..., Sandbox]) -> Iterator[Sandbox]:
+def integrated(new_sandbox: MakesSandboxes) -> Iterator[Sandbox]:
     """A cluster that 6.4.2 and 6.4.3 have been applied to; tests that share it put back what they change."""
     found = new_sandbox()
     for number in ("6.4.2", "6.4.3"):
