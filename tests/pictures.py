@@ -72,14 +72,16 @@ def page_drawn(records: Path, runbook: str, picture: Path, program: str, environ
 
 
 def main() -> None:
-    """Run the Istio path in a sandbox of its own, and draw it."""
+    """Integrate the mesh in a sandbox of its own, and draw that."""
     with tempfile.TemporaryDirectory(prefix="runbooks-") as folder:
         state = State("default", Path(folder) / "serverless-mesh-runbooks" / "sandbox")
         lifecycle.start(state, Played(), Console(file=io.StringIO()))
         try:
             environment = {**os.environ, "XDG_STATE_HOME": folder, "COLUMNS": str(WIDTH), "TERM": "xterm-256color"}
-            command = ["runbooks", "run", "all", "--parameters", "parameters/sandbox", "--mode", "apply"]
+            command = ["runbooks", "run", "6.4.3", "--parameters", "parameters/sandbox", "--mode", "apply"]
             program = str(Path(sys.executable).parent / command[0])
+            before = [program, "run", "6.4.2", *command[3:], "--records", f"{folder}/records"]
+            subprocess.run(before, env=environment, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
             output = on_a_terminal([program, *command[1:], "--records", f"{folder}/records"], environment)
             page_drawn(Path(folder) / "records", "6.4.3", ROOT / "docs" / "record.png", program, environment)
         finally:

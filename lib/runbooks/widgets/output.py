@@ -12,7 +12,7 @@ from runbooks.display import View
 from runbooks.errors import RunbookError
 
 _WIDGET = "application/vnd.jupyter.widget-view+json"
-WIDE = {"width": "auto", "max_width": "60em"}
+WIDE = {"width": "auto", "max_width": "60em", "flex": "1 1 20em"}
 COMPACT = "line-height:1.35;display:block"
 SIDE_BY_SIDE = {"flex_flow": "row wrap"}  # one below the other where the window is narrow
 NARROW = {"width": "auto", "align_self": "flex-start"}
