@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from runbooks.plan import Change, Plan, digest_of_field, digest_over
 from runbooks.verdicts import Finding, Verdict, few
 
 VARIABLE = "RUNBOOKS_APPROVED"
-_TITLE = "The plan is approved"
+TITLE = "The plan is approved"
 _NEW_ROOT = "the new root "  # as a plan shows an issuer that it makes itself
 _ROOT = "root.crt"
 
@@ -121,30 +122,37 @@ def judge(
     digests = tuple(digests)
     ask = f"look at the plan, then --approve {plan.digest} --approved-by NAME"
     if not digests:
-        return Finding(_TITLE, Verdict.NOT_MET, "no approval was given", ask)
+        return Finding(TITLE, Verdict.NOT_MET, "no approval was given", ask)
     if until and now > dt.datetime.fromisoformat(until):
-        return Finding(_TITLE, Verdict.NOT_MET, f"the approval by {by} ended at {until}", ask)
+        return Finding(TITLE, Verdict.NOT_MET, f"the approval by {by} ended at {until}", ask)
     if plan.digest in digests:
-        return Finding(_TITLE, Verdict.MET, f"as a whole, by {by}")
+        return Finding(TITLE, Verdict.MET, f"as a whole, by {by}")
     beyond = {digest: _beyond(plan, found[digest]) for digest in digests if digest in found}
     if not beyond:
         said = f"{few(digest[:24] + '…' for digest in digests)} is another plan, and no record here tells what is in it"
-        return Finding(_TITLE, Verdict.NOT_MET, said, ask)
+        return Finding(TITLE, Verdict.NOT_MET, said, ask)
     nearest = min(beyond, key=lambda digest: len(beyond[digest]))
     if beyond[nearest]:
         said = f"beyond {nearest[:24]}… it would do: {few(beyond[nearest], '; ')}"
-        return Finding(_TITLE, Verdict.NOT_MET, said, ask)
-    return Finding(_TITLE, Verdict.MET, f"as a part of {nearest}, by {by}")
+        return Finding(TITLE, Verdict.NOT_MET, said, ask)
+    return Finding(TITLE, Verdict.MET, f"as a part of {nearest}, by {by}")
 
 
 def _beyond(plan: Plan, approved: Approved) -> list[str]:
     """The field changes of a plan that an approved one does not have, in words."""
-    digests = {digest for _, digest in approved.fields}
+    left = Counter(digest for _, digest in approved.fields)  # of restarts several may be alike
+    digests = set(left)
+
+    def covered(change: Change, path: str, old: Any, new: Any) -> bool:
+        digest = digest_of_field(change.identity, path, old, new)
+        left[digest] -= 1
+        return left[digest] >= 0
+
     return [
         _words(change.target, item.path, item.old, item.new)
         for change in plan.pending
         for item in change.fields
-        if digest_of_field(change.identity, item.path, item.old, item.new) not in digests
+        if not covered(change, item.path, item.old, item.new)
         and not (_made_root(approved) and _under_new_root(change, item.path, item.old, item.new, digests, approved))
     ]
 

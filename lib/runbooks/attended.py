@@ -7,13 +7,14 @@ import functools
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from runbooks import adopting, disclosure, display, handled_secrets
 from runbooks import run as runs
 from runbooks.disclosure import Confidant
 from runbooks.display import View
 from runbooks.errors import RecordError
-from runbooks.presence import Person
+from runbooks.presence import SESSION, Person
 from runbooks.procedure import SECTIONS
 from runbooks.procedure.section import Section
 from runbooks.record.archive import Archive, default_folder
@@ -24,23 +25,24 @@ from runbooks.values import Values
 from runbooks.widgets.form import FormValues
 from runbooks.widgets.person import AtTheNotebook
 
-SESSION = "JPY_SESSION_NAME"  # a Jupyter server sets it for the kernels that its users start: the notebook's path
 _ENVIRONMENTS = "parameters"
+_IN_FORCE: dict[str, Values] = {}  # by section: those of the cell that was run last
 
 
 def values(section: Section, bound: Mapping[str, object]) -> Values:
     """The values with a form; the environments that it offers lie beside the notebook."""
-    return FormValues(section, bound, Path.cwd() / _ENVIRONMENTS)
+    _confidant()  # the form asks a cluster, too
+    _IN_FORCE[section.number] = FormValues(section, bound, Path.cwd() / _ENVIRONMENTS)
+    return _IN_FORCE[section.number]
 
 
-def person(given: Mapping[str, object]) -> Person:
+def person(section: str, given: Mapping[str, object]) -> Person:
     """Who sits there, for a runbook that is about to be opened with these values."""
-    _confidant()
-    return AtTheNotebook(given if isinstance(given, Values) else None, _archived)
+    return AtTheNotebook(given, lambda: dict(_IN_FORCE.get(section, {})), _archived)
 
 
-def _archived(started: str) -> View:
-    """Archive the notebook of this kernel, once it is saved with the outcome of the run that began then.
+def _archived(outcome: Mapping[str, Any]) -> View:
+    """Archive the notebook of this kernel, once it is saved with this outcome.
 
     Raises:
         RecordError: it is not saved yet, or cannot be archived.
@@ -48,7 +50,7 @@ def _archived(started: str) -> View:
     """
     path = Path(os.environ[SESSION])
     saved = runs.read_outcome(path) if path.is_file() else {}
-    if saved.get("started") != started:
+    if (saved.get("started"), saved.get("finished")) != (outcome["started"], outcome["finished"]):
         remedy = "save the notebook (Ctrl+S), then press the button again; renamed since: runbooks records add NOTEBOOK"
         raise RecordError(f"archiving {path.name}", "the file does not hold the outcome above", remedy)
     signer, said = signing_key(sandbox=saved["parameters"]["context"] == "sandbox")

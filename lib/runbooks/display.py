@@ -100,7 +100,7 @@ def _value(value: Any) -> str:
         return "(none)"
     if isinstance(value, Mapping) and value:
         return ", ".join(f"{name} {_value(part)}" for name, part in value.items())
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=repr)
     return text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]}…"
 
 
@@ -188,7 +188,9 @@ def values(section: Section, given: Mapping[str, Any], rest: Mapping[str, Any], 
     defaults = _table_html(("parameter", "default"), [tuple(map(escape, row)) for row in left])
     html += f"<details><summary>{len(left)} at their defaults</summary>{defaults}</details>"
     html += "".join(f"<p>{escape(said)}</p>" for said in amiss)
-    data = {"values": {**given, **rest}, "given": list(given), "wrong": list(wrong)}
+    # a name that is no parameter may be bound to anything: it is told, and has to be shown for that
+    everything = json.loads(json.dumps({**given, **rest}, default=repr))
+    data = {"values": everything, "given": list(given), "wrong": list(wrong)}
     return View("values", data, text, _titled(title, html), (f"{len(given)} set, {len(left)} at defaults", *amiss))
 
 
@@ -630,11 +632,12 @@ def question(plan: Plan, host: str, minutes: int) -> View:
     first = f"Not approved yet: {counted(len(plan.pending), 'change')} on {host}."
     more = (
         f"An approval is of just this plan and holds {minutes} minutes. Until then the cells below change nothing, "
-        "and say so."
+        "and say so. Who has no button here types it:"
     )
-    html = f"<p><b>{escape(first)}</b> {escape(more)}<br><code>{plan.digest}</code></p>"
+    typed = f'runbook.approve("{plan.digest}", by="your name")'
+    html = f"<p><b>{escape(first)}</b> {escape(more)}<br><code>{escape(typed)}</code></p>"
     data = {"approved": False, "digest": plan.digest}
-    return View("approval", data, "\n".join((first, more, plan.digest)), html, ("not approved",))
+    return View("approval", data, "\n".join((first, more, typed)), html, ("not approved",))
 
 
 def consented(consent: Consent, host: str, changes: int) -> View:

@@ -33,6 +33,7 @@ from papermill.log import logger
 from runbooks.errors import UsageError
 from runbooks.keeper import MIME, Ending, Interrupted, Keeper, NoKeeper, Reason
 from runbooks.output_file import OutputFile
+from runbooks.presence import SESSION
 
 NAME = "runbooks.run"  # as `runbooks run` calls it; the plug-in's name is `runbooks`
 
@@ -416,8 +417,11 @@ class _Client(PapermillNotebookClient):  # type: ignore[misc]
         if any("ipykernel" in argument for argument in self.km.kernel_spec.argv):
             # no history on the disk, and `!false` raises
             arguments = ["--HistoryManager.enabled=False", "--InteractiveShell.system_raise_on_error=True"]
+        # nobody sits before this kernel, also where a notebook that somebody steps through has started this process
+        environment = {name: value for name, value in os.environ.items() if name != SESSION}
         # what the kernel leaves there goes with the folder: the client's own key, for example, since it is killed
-        await self.km.start_kernel(extra_arguments=arguments, env={**os.environ, "TMPDIR": str(folder)})
+        environment["TMPDIR"] = str(folder)
+        await self.km.start_kernel(extra_arguments=arguments, env=environment)
         self.kc = self.km.client()
         self.kc.start_channels(stdin=False, hb=False)
         self.kc.allow_stdin = False

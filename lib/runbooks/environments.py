@@ -93,6 +93,10 @@ def save(section: Section, values: Mapping[str, Any], folder: Path) -> list[Path
     own = {name: value for name, value in values.items() if name not in shared}
     contents = {folder / SHARED: shared} | ({folder / f"{section.stem}.yaml": own} if own else {})
     attempted = f"saving the values as {folder}"
+    try:
+        texts = {path: yaml.safe_dump(one, sort_keys=False, allow_unicode=True) for path, one in contents.items()}
+    except yaml.YAMLError as error:
+        raise ParameterError(attempted, " ".join(str(error).split()), "correct the values first") from error
     for path, content in contents.items():
         if path.exists() and read_file(path) != content:
             remedy = "name another environment, or edit the file: its comments would be lost here"
@@ -100,10 +104,10 @@ def save(section: Section, values: Mapping[str, Any], folder: Path) -> list[Path
     written = []
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for path, content in contents.items():
+        for path, text in texts.items():
             if not path.exists():
                 with path.open("x", encoding="utf-8") as file:
-                    yaml.safe_dump(content, file, sort_keys=False, allow_unicode=True)
+                    file.write(text)
                     file.flush()
                     os.fsync(file.fileno())
                 written.append(path)

@@ -11,18 +11,16 @@ from pathlib import Path
 from runbooks import display, environments, step
 from runbooks.display import View
 from runbooks.parameters import check, of_notebook
-from runbooks.presence import NOBODY, Person
+from runbooks.presence import NOBODY, SESSION, UNASKED, Person
 from runbooks.procedure import SECTIONS
 from runbooks.procedure.section import Section
 from runbooks.step import Runbook
 from runbooks.values import Values
 from runbooks.verdicts import Finding
 
-_SESSION = "JPY_SESSION_NAME"
-
 
 def _attended(section: str) -> bool:
-    """Whether a person steps through this notebook: a Jupyter server started its kernel for it, and can show widgets.
+    """Whether a person steps through this notebook: a Jupyter server started its kernel for it.
 
     A notebook of one's own that runs this one with papermill hands its variables on, and nobody sits before this one.
     Where that cannot be told somebody is taken to be there, and asked before anything is changed.
@@ -30,8 +28,8 @@ def _attended(section: str) -> bool:
     Args:
         section: of the runbook; empty for the index.
     """
-    path = os.environ.get(_SESSION)
-    if path is None or find_spec("ipywidgets") is None:
+    path = os.environ.get(SESSION)
+    if path is None:
         return False
     try:
         found = json.loads(Path(path).read_bytes())["metadata"]
@@ -52,7 +50,7 @@ def values_in_force(section: str, given: Mapping[str, object]) -> Values:
     """
     found = SECTIONS[section]
     bound = of_notebook(found.model, given)
-    if _attended(section):
+    if _attended(section) and _shows_widgets():
         from runbooks import attended
 
         return attended.values(found, bound)
@@ -105,6 +103,12 @@ def open_runbook(section: str, values: Mapping[str, object]) -> Runbook:
 def _person(section: str, values: Mapping[str, object]) -> Person:
     if not _attended(section):
         return NOBODY
+    if not _shows_widgets():
+        return UNASKED
     from runbooks import attended  # only here: it needs what a headless install does not have
 
-    return attended.person(values)
+    return attended.person(section, values)
+
+
+def _shows_widgets() -> bool:
+    return find_spec("ipywidgets") is not None

@@ -231,9 +231,9 @@ class Plan:
         """The objects that could not be read, and why."""
         return tuple(f"{change.target}: {change.unread}" for change in self.changes if change.unread)
 
-    def digests(self) -> frozenset[str]:
-        """The digests of the single field changes."""
-        return frozenset(digest for change in self.changes for digest in change.digests())
+    def digests(self) -> list[str]:
+        """The digests of the single field changes; those of restarts may be alike."""
+        return [digest for change in self.changes for digest in change.digests()]
 
     @property
     def digest(self) -> str:
@@ -252,7 +252,7 @@ def digest_of_field(identity: Iterable[str], path: str, old: Any, new: Any) -> s
 
 def digest_over(digests: Iterable[str]) -> str:
     """The digest of a plan, over those of its field changes."""
-    return DIGEST_PREFIX + _sha256(sorted(set(digests)))
+    return DIGEST_PREFIX + _sha256(sorted(digests))
 
 
 def _sha256(value: Any) -> str:

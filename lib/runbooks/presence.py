@@ -7,12 +7,14 @@ a person is asked is a matter of ``widgets``; ``NOBODY`` stands for papermill, a
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from runbooks.display import View
 from runbooks.wait import Look
+
+SESSION = "JPY_SESSION_NAME"  # a Jupyter server sets it for the kernels of its users: the notebook's path
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,11 @@ class Person(Protocol):
 
     @property
     def attends(self) -> bool:
-        """Whether there is somebody."""
+        """Whether there is somebody, so that nothing is changed but what they have approved."""
+
+    @property
+    def asks(self) -> bool:
+        """Whether they can be asked by a control; if not, they type the approval into its cell."""
 
     def cell(self) -> contextlib.AbstractContextManager[None]:
         """Surrounds the work of one cell: an error in it is shown as a person wants to read it."""
@@ -51,12 +57,20 @@ class Person(Protocol):
     def watch(self, timeout_s: float) -> Callable[[Sequence[Look]], None] | None:
         """Who is shown each look of a wait that lasts so long at most; None where lines of progress are wanted."""
 
-    def ended(self, started: str) -> None:
-        """The runbook that began then has come to its outcome, and can be archived."""
+    def ended(self, outcome: Mapping[str, Any], holds: Callable[[], bool]) -> None:
+        """The runbook has come to its outcome, and can be archived as long as that holds: nothing was run since."""
 
 
-class _Nobody:
-    attends = False
+@dataclass(frozen=True)
+class _Silent:
+    """Nobody, or somebody whom no control can be shown.
+
+    Args:
+        attends: which of the two.
+    """
+
+    attends: bool
+    asks: bool = False
 
     def cell(self) -> contextlib.AbstractContextManager[None]:
         return contextlib.nullcontext()
@@ -67,8 +81,9 @@ class _Nobody:
     def watch(self, timeout_s: float) -> None:  # noqa: ARG002 nobody watches, however long it takes
         return None
 
-    def ended(self, started: str) -> None:
+    def ended(self, outcome: Mapping[str, Any], holds: Callable[[], bool]) -> None:
         """Nobody is told."""
 
 
-NOBODY: Person = _Nobody()
+NOBODY: Person = _Silent(attends=False)
+UNASKED: Person = _Silent(attends=True)  # a Jupyter server whose kernels have no ipywidgets

@@ -80,8 +80,6 @@ def open_runbook(section: str, given: Mapping[str, object], person: Person = NOB
     """
     found = SECTIONS[section]
     parameters = check(found.model, given)
-    if person.attends and parameters.mode == "apply" and not parameters.approve:
-        parameters = parameters.model_copy(update={"mode": "plan"})  # until they have approved what they see
     connection = cluster.connect(parameters.kubeconfig, parameters.context)
     return Runbook(found, parameters, connection, identify(connection, parameters), person)
 
@@ -94,21 +92,34 @@ def _cell(call: Callable[P, R]) -> Callable[P, R]:
         runbook = args[0]
         assert isinstance(runbook, Runbook)
         with runbook.person.cell():
-            return call(*args, **keywords)
+            found = call(*args, **keywords)
+        return runbook.marked(found) if isinstance(found, View) else found  # type: ignore[return-value]
 
     return called
 
 
 @dataclass
 class _Story:
-    """What has happened so far in this kernel."""
+    """One pass through the cells, from its preconditions on.
 
+    Args:
+        mode: verify, plan or apply; with a person there a pass is a plan until its first approved change.
+        consent: what permits changes beyond what the parameters permit; it is of ``plan``.
+        outdated: the cluster is not what the plan was made from, so another one has to be made from the start.
+        made: the objects and files that this pass has written.
+        waited: by step, since a cell may be run again.
+        checked: likewise.
+        run: the cells whose work was done, and has not been overtaken by a later write.
+    """
+
+    mode: str
     findings: tuple[Finding, ...] | None = None
     plan: Plan | None = None
     approval: dict[str, str] = field(default_factory=dict)
     consent: Consent | None = None
-    written: list[dict[str, Any]] = field(default_factory=list)
-    waited: dict[str, list[dict[str, Any]]] = field(default_factory=dict)  # by step: a cell may be run again
+    outdated: bool = False
+    made: set[str] = field(default_factory=set)
+    waited: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     checked: dict[str, list[Checked]] = field(default_factory=dict)
     failure: str = ""
     snapshot_is_old: bool = False
@@ -135,15 +146,32 @@ class Runbook:
         person: Person = NOBODY,
     ) -> None:
         self._section = section
-        self._bound = self._parameters = parameters
+        self._given = parameters
         self._connection = connection
         self._identity = dict(identity)
         self.person = person
         self._started = dt.datetime.now(dt.UTC)
         self._situation: Situation[Parameters] = Situation(parameters, self._started)
-        self._story = _Story()
+        self._story = _Story(self._first_mode)
+        self._written: list[dict[str, Any]] = []
+        self._approvals: list[dict[str, str]] = []
+        self._calls = 0
         self._noting = threading.Lock()
         self._journal = Journal.from_environment()
+
+    @property
+    def _first_mode(self) -> str:
+        """With a person there nothing is changed until they have approved what they see."""
+        return "plan" if self.person.attends and self._given.mode == "apply" else self._given.mode
+
+    @property
+    def _parameters(self) -> Parameters:
+        """The parameters, with the mode of this pass."""
+        return self._given.model_copy(update={"mode": self._story.mode})
+
+    def marked(self, view: View) -> View:
+        """A view that says of which run it is, since a notebook may hold cells of several."""
+        return replace(view, data={**view.data, "run": self._started.isoformat(timespec="milliseconds")})
 
     # --- before anything is changed ------------------------------------------------------------------------------
 
@@ -158,16 +186,12 @@ class Runbook:
 
         What is not met is reported and blocks every change; the cells run on.
         """
-        self._in_mode(self._bound.mode)
-        return display.preconditions(self._judged())
+        self._calls += 1
+        return display.preconditions(self._judged(self._first_mode))
 
-    def _in_mode(self, mode: str) -> None:
-        self._parameters = self._bound.model_copy(update={"mode": mode})
-        self._identity["mode"] = mode
-
-    def _judged(self) -> tuple[Finding, ...]:
+    def _judged(self, mode: str) -> tuple[Finding, ...]:
         """A new story: what is there now, and how each precondition comes out."""
-        self._story = _Story()
+        self._story = _Story(mode)
         section, parameters = self._section, self._parameters
         situation = Situation(
             parameters,
@@ -238,13 +262,15 @@ class Runbook:
 
         In verify, and where a precondition blocks, the comparison is local and the server is not asked.
         """
-        self._after("preconditions", self._story.findings is not None)
-        self._story.consent = None  # it was of the plan before
+        self._calls += 1
+        self._after("preconditions", self._story.findings is not None and not self._story.outdated)
+        self._story.mode, self._story.approval = self._first_mode, {}
         plan = self._planned()
+        self._story.consent = None  # it was of the plan before, also where it came while this one was made
         return display.plan(plan, self._parameters.mode, self._approval(plan))
 
     def _planned(self) -> Plan:
-        mode = self._parameters.mode
+        mode = self._story.mode
         planning = Planning(
             self._connection,
             self._section.field_manager,
@@ -304,16 +330,15 @@ class Runbook:
         Raises:
             NotApproved: what was given approves nothing.
         """
+        self._calls += 1
         self._after("plan", self._story.plan is not None)
-        plan, mode = self._story.plan, self._parameters.mode
+        plan, mode = self._story.plan, self._story.mode
         assert plan is not None
         if digest or by or name:
-            if digest != plan.digest:
-                raise NotApproved("approving the plan", f"its digest is {plan.digest}, not {digest or 'given'}", _LOOK)
-            return self._consent(by, name)
+            return self._consent(digest, by, name)
         if reason := self._nothing_to_approve(plan):
-            if self.person.attends and mode == "plan" and not self._blocked:
-                self._agreed("")  # to nothing; so the cells below prove what is there
+            if self.person.attends and mode == "plan" and not (self._blocked or self._story.outdated):
+                self._agreed(plan, "")  # to nothing; so the cells below prove what is there
             return display.note("approval", "", reason)
         if self._story.approval:
             return display.note("approval", "", f"The plan is approved: {self._story.approval['said']}.")
@@ -321,22 +346,27 @@ class Runbook:
             return display.note("approval", "", "No approval is asked for (require_approval, approve).")
         if not self.person.attends:
             return display.unchanging("approval", "", mode)
+        question = display.question(plan, self._host, self._given.approval_minutes)
+        if not self.person.asks:
+            return question
         self.person.ask(
             Question(
-                display.question(plan, self._host, self._parameters.approval_minutes),
+                question,
                 f"Approve {display.counted(len(plan.pending), 'change')} on {self._host}",
                 str(self._identity["user"]),
-                self._host if self._parameters.production else "",
-                self._consent,
+                self._host if self._given.production else "",
+                lambda by, name: self._consent(plan.digest, by, name),
             )
         )
         return None
 
     def _nothing_to_approve(self, plan: Plan) -> str:
-        if self._parameters.mode == "verify":
+        if self._story.mode == "verify":
             return "Mode verify: nothing is changed, so there is nothing to approve."
         if self._blocked:
             return "Nothing can be approved: a precondition is not met, see above."
+        if self._story.outdated:
+            return f"Nothing can be approved: the cluster has changed since. {_PLAN_AGAIN}"
         if not plan.pending:
             return "Nothing to approve: everything is as wanted."
         return ""
@@ -345,14 +375,13 @@ class Runbook:
     def _host(self) -> str:
         return self._connection.server.partition("://")[2].partition("/")[0]
 
-    def _consent(self, by: str, name: str) -> View:
-        plan, given = self._story.plan, self._parameters
-        assert plan is not None
-        attempted = "approving the plan"
-        if given.mode != "plan":
-            raise NotApproved(
-                attempted, f"mode {given.mode} takes none here", "run the cell plan again, and look at it"
-            )
+    def _consent(self, digest: str, by: str, name: str) -> View:
+        attempted, plan, given = "approving the plan", self._story.plan, self._given
+        if plan is None or digest != plan.digest:
+            now = f"the digest of the plan above is {plan.digest}" if plan else "another plan is being made"
+            raise NotApproved(attempted, f"{now}, not {digest or 'given'}", _LOOK)
+        if self._story.mode != "plan":
+            raise NotApproved(attempted, f"mode {self._story.mode} takes none here", "run the cell plan again")
         if reason := self._nothing_to_approve(plan):
             raise NotApproved(attempted, reason, _LOOK)
         if not by.strip():
@@ -361,44 +390,61 @@ class Runbook:
             said = f"{name.strip()!r} is not {self._host}" if name.strip() else "the name of the API server is missing"
             raise NotApproved(attempted, said, f"this cluster is in production: type {self._host}")
         check(type(given), given.model_dump() | {"mode": "apply"})  # what apply wants besides, a reason maybe
-        return display.consented(self._agreed(by.strip()), self._host, len(plan.pending))
+        return display.consented(self._agreed(plan, by.strip()), self._host, len(plan.pending))
 
-    def _agreed(self, by: str) -> Consent:
-        plan, now = self._story.plan, dt.datetime.now(dt.UTC)
-        assert plan is not None
-        until = now + dt.timedelta(minutes=self._parameters.approval_minutes)
-        self._story.consent = Consent(tuple(display.plan_dict(plan)["changes"]), plan.digest, by, now, until)
-        return self._story.consent
-
-    def _begin(self, kind: str, step: Step) -> View | None:
-        """From plan to apply, before the first change: nothing where the plan of this moment is the approved one.
-
-        It may also be what is left of the approved one. Otherwise what was seen and approved stays as it was, but for
-        the approval: that is used up.
-        """
-        consent, seen = self._story.consent, (self._story, self._situation)
-        assert consent is not None
+    def _agreed(self, plan: Plan, by: str) -> Consent:
         now = dt.datetime.now(dt.UTC)
-        if now > consent.until:
-            self._story.consent = None
-            return display.note(kind, step.id, f"Not run: {consent.ended}. {_PLAN_AGAIN}")
-        self._in_mode("apply")
-        self._judged()
-        found = consent.judge(self._planned(), now)
-        amiss = [f"{one.title}: {one.said}" for one in blocking((*(self._story.findings or ()), found))]
-        if amiss:
-            self._story, self._situation = seen
-            self._story.consent = None
-            self._in_mode("plan")
-            lines = ["Nothing was changed: the cluster is not what was approved any more", *amiss, _PLAN_AGAIN]
-            return display.failure(kind, step.id, lines)
+        until = now + dt.timedelta(minutes=self._given.approval_minutes)
+        consent = Consent(tuple(display.plan_dict(plan)["changes"]), plan.digest, by, now, until)
         self._story.consent = consent
-        if not consent.by:
+        return consent
+
+    def _refused(self, verb: str, kind: str, step: Step) -> View | None:
+        """Why a cell may change nothing now; nothing where it may.
+
+        With a person there every change needs their consent, which has not ended, whatever the parameters say.
+        """
+        consent = self._story.consent
+        if consent is None:
+            if self.person.attends:
+                return display.note(kind, step.id, "Not run: the plan is not approved. Nothing is changed here.")
             return None
-        told = {"digest": consent.digest, "by": consent.by, "until": consent.until.isoformat(timespec="seconds")}
-        given = {"given": consent.given.isoformat(timespec="seconds")}
-        self._story.approval = {"verdict": str(found.verdict), "said": found.said, **told, **given}
-        return None
+        if dt.datetime.now(dt.UTC) > consent.until:
+            return display.note(kind, step.id, f"Not run: {consent.ended}. {_PLAN_AGAIN}")
+        if self._story.mode == "apply":
+            return None
+        story, situation = self._story, self._situation
+        try:
+            amiss = self._looked_again(consent)
+        except BaseException:  # an interrupt, too: nothing has happened, and nothing is permitted more than before
+            self._story, self._situation = story, situation
+            raise
+        if not amiss:
+            return None
+        self._story, self._situation = story, situation
+        lines = ["Nothing was changed: the cluster is not what was approved any more", *amiss, _PLAN_AGAIN]
+        story.consent, story.outdated = None, True
+        story.failure = f"{verb}-{step.id}: {'; '.join(lines[:-1])}"
+        return display.failure(kind, step.id, lines)
+
+    def _looked_again(self, consent: Consent) -> list[str]:
+        """Begin to apply, with a story of this moment; or what keeps from it, where this is not the approved plan.
+
+        What is left of the approved plan counts as approved.
+        """
+        self._judged("apply")
+        now = dt.datetime.now(dt.UTC)
+        found = consent.judge(self._planned(), now)
+        if amiss := blocking((*(self._story.findings or ()), found)):
+            return [f"{one.title}: {one.said}" for one in amiss]
+        self._story.consent = consent
+        if consent.by:
+            times = {"given": consent.given, "until": consent.until}
+            told = {name: one.isoformat(timespec="seconds") for name, one in times.items()}
+            said = {"verdict": str(found.verdict), "said": found.said, "digest": consent.digest, "by": consent.by}
+            self._story.approval = {**said, **told}
+            self._approvals.append(self._story.approval)
+        return []
 
     # --- changing ------------------------------------------------------------------------------------------------
 
@@ -412,23 +458,36 @@ class Runbook:
         planned = zip(self._objects(step), self._story.plan.of_step(step.id), strict=True)
         due = [(wanted, self._due(wanted, change)) for wanted, change in planned]
         pending = [(wanted, change) for wanted, change in due if change.operation is not Operation.UNCHANGED]
-        before = len(self._story.written)
+        before = len(self._written)
         writing = Writing(
-            self._connection, self._section.field_manager, self._situation, self._journal, self._written, _say
+            self._connection, self._section.field_manager, self._situation, self._journal, self._note_written, _say
         )
-        writing.carry_out(pending)
-        return display.applied(step, self._story.written[before:])
+        try:
+            writing.carry_out(pending)
+        finally:
+            if len(self._written) > before:
+                self._overtake(step)
+        return display.applied(step, self._written[before:])
+
+    def _overtake(self, written: Step) -> None:
+        """What was waited for and proven of a step, and of those after it, holds no longer once it is written."""
+        steps = [step.id for step in self._section.steps]
+        for step_id in steps[steps.index(written.id) :]:
+            self._story.waited.pop(step_id, None)
+            self._story.checked.pop(step_id, None)
+            self._story.run -= {f"wait-{step_id}", f"prove-{step_id}"}
 
     def _due(self, wanted: Wanted, change: Change) -> Change:
         """What is left of a planned change; a cell that is run again finds there what it has made."""
-        if not any(entry["target"] == change.target for entry in self._story.written):
+        if change.target not in self._story.made:
             return change
         done = isinstance(wanted, DesiredFile)  # an object is looked at again, whether all of it is there
         return replace(change, operation=Operation.UNCHANGED if done else Operation.UPDATE)
 
-    def _written(self, entry: Mapping[str, Any]) -> None:
+    def _note_written(self, entry: Mapping[str, Any]) -> None:
         with self._noting:  # objects of one step are written from several threads
-            self._story.written.append(dict(entry))
+            self._written.append(dict(entry))
+            self._story.made.add(str(entry["target"]))
             self._story.snapshot_is_old = True
 
     # --- after a change ------------------------------------------------------------------------------------------
@@ -525,19 +584,20 @@ class Runbook:
     def outcome(self) -> View:
         """The one structured result of the run."""
         self._after("preconditions", self._story.findings is not None)
-        found = self._outcome()
-        self.person.ended(found["started"])
+        found, calls = self._outcome(), self._calls
+        self.person.ended(found, lambda: self._calls == calls)
         return display.outcome(found)
 
     def _outcome(self) -> dict[str, Any]:
         story, parameters = self._story, self._parameters
         waited = [entry for entries in story.waited.values() for entry in entries]
         checked = [check for checks in story.checked.values() for check in checks]
+        findings = (*(story.findings or ()), *self._unapproved())
         found, reason = conclude(
             parameters.mode,
-            story.findings or (),
+            findings,
             changes=len(story.plan.pending) if story.plan else None,
-            applied=len(story.written),
+            applied=len(self._written),
             unready=[f"{entry['target']}: {entry['said']}" for entry in waited if not entry["ready"]],
             checked=checked,
             elsewhere=self._section.waiting(self._situation),
@@ -555,18 +615,26 @@ class Runbook:
             "outcome": str(found),
             "reason": reason,
             "exit_code": EXIT_CODES[found],
-            "target": self._identity,
+            "target": {**self._identity, "mode": parameters.mode},
             "parameters": parameters.model_dump(),
-            "preconditions": [display.finding_dict(finding) for finding in story.findings or ()],
+            "preconditions": [display.finding_dict(finding) for finding in findings],
             "plan": display.plan_dict(story.plan) if story.plan else {},
             "approval": story.approval,
-            "applied": story.written,
+            **({"approvals": self._approvals} if len(self._approvals) > 1 else {}),
+            "applied": self._written,
             "waited": waited,
             "checks": [display.checked_dict(check) for check in checked],
             "requests": dict(sorted(self._connection.requests.items())),
             "started": self._started.isoformat(timespec="milliseconds"),
             "finished": finished.isoformat(timespec="milliseconds"),
         }
+
+    def _unapproved(self) -> list[Finding]:
+        """Where apply was asked for, and the person who is taken to be there has not approved it."""
+        pending = self._story.plan is not None and self._story.plan.pending
+        if self._given.mode != "apply" or self._story.mode == "apply" or not pending:
+            return []
+        return [Finding(approval.TITLE, Verdict.NOT_MET, "nobody has approved it yet", _LOOK)]
 
     def _unrun(self) -> list[str]:
         """The cells that have not come to their end in this kernel although the outcome rests on them."""
@@ -628,31 +696,29 @@ class Runbook:
         self, kind: str, verb: str, step: Step, work: Callable[[Step], View], *, verify: bool = False
     ) -> View:
         """Run the work of a cell, unless the mode, a blocking precondition or an earlier failure forbids it."""
+        self._calls += 1
         self._after("plan", self._story.plan is not None)
-        consent, mode = self._story.consent, self._parameters.mode
-        if consent and verb == "apply":
-            if mode == "plan" and (refused := self._begin(kind, step)):
-                return refused
-            if dt.datetime.now(dt.UTC) > consent.until:
-                return display.note(kind, step.id, f"Not run: {consent.ended}. {_PLAN_AGAIN}")
-            mode = self._parameters.mode
-        if mode == "plan" and self.person.attends and self._story.plan and self._story.plan.pending:
+        cell = f"{verb}-{step.id}"
+        if verb == "apply" and self._story.mode != "verify" and (refused := self._refused(verb, kind, step)):
+            return refused
+        mode, pending = self._story.mode, self._story.plan is not None and self._story.plan.pending
+        if mode == "plan" and self.person.attends and pending:
             return display.note(kind, step.id, "Not run: the plan is not approved. Nothing is changed here.")
         if mode == "plan" or (mode == "verify" and not verify):
             return display.unchanging(kind, step.id, mode)
         if self._blocked and mode == "apply":
             return display.note(kind, step.id, "Not run: a precondition is not met, see above.")
         failed = self._story.failure.partition(":")[0]
-        if failed == f"{verb}-{step.id}":
-            self._story.failure = ""  # it is tried again
-        elif failed:
+        if failed and failed != cell:
             return display.note(kind, step.id, f"Not run, because of {failed}.")
+        self._story.run.discard(cell)
+        self._story.failure = ""  # where it is this one it is tried again
         try:
             view = work(step)
         except RunbookError as error:
-            self._story.failure = f"{verb}-{step.id}: {error.lines()[0]}"
+            self._story.failure = f"{cell}: {error.lines()[0]}"
             return display.failure(kind, step.id, error.lines(), error.see)
-        self._story.run.add(f"{verb}-{step.id}")
+        self._story.run.add(cell)
         return view
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -16,7 +16,7 @@ import pytest
 
 from runbooks import step
 from runbooks.display import View
-from runbooks.errors import NotApproved, ParameterError
+from runbooks.errors import ConnectionFailed, NotApproved, OutOfOrder, ParameterError
 from runbooks.presence import Question
 from runbooks.step import Runbook
 from runbooks.wait import Look
@@ -37,9 +37,10 @@ class Witness:
     """A person who sees everything and answers when the test does."""
 
     attends: bool = True
+    asks: bool = True
     asked: list[Question] = field(default_factory=list)
     looks: list[Look] = field(default_factory=list)
-    started: list[str] = field(default_factory=list)
+    holds: Callable[[], bool] = lambda: True
 
     def cell(self) -> contextlib.AbstractContextManager[None]:
         return contextlib.nullcontext()
@@ -50,8 +51,8 @@ class Witness:
     def watch(self, timeout_s: float) -> Callable[[Sequence[Look]], None]:
         return self.looks.extend
 
-    def ended(self, started: str) -> None:
-        self.started.append(started)
+    def ended(self, outcome: Mapping[str, Any], holds: Callable[[], bool]) -> None:
+        self.holds = holds
 
 
 @pytest.fixture(scope="module")
@@ -155,7 +156,11 @@ def test_where_the_cluster_changed_since_the_approval_nothing_is_changed_and_the
     assert "ServiceMeshMemberRoll istio-system/default spec.members[+]: None → 'default'" in said
     assert "Not run" in views["apply-gateways"].text
     assert [] == sandbox.writes(since)
-    assert ("plan", "changes pending", {}) == tuple(outcome(runbook)[n] for n in ("mode", "outcome", "approval"))
+    assert ("plan", "failed", {}) == tuple(outcome(runbook)[n] for n in ("mode", "outcome", "approval"))
+    with pytest.raises(NotApproved, match="the cluster has changed since"):
+        witness.asked[0].approve("Sato", "")
+    with pytest.raises(OutOfOrder):
+        runbook.plan()
     runbook.preconditions()
     runbook.plan()
     runbook.approve()
@@ -230,7 +235,7 @@ def test_the_digest_typed_into_the_cell_stands_for_the_button(sandbox: Sandbox) 
     runbook.preconditions()
     digest = str(runbook.plan().data["digest"])
     assert "Mode plan: nothing is changed here." == str(runbook.approve())
-    with pytest.raises(NotApproved, match="its digest is plan-sha256:"):
+    with pytest.raises(NotApproved, match="the digest of the plan above is plan-sha256:"):
         runbook.approve("plan-sha256:" + 64 * "0", by="Sato")
     runbook.approve(digest, by="Sato")
     assert "ServiceMeshMemberRoll istio-system/default" in runbook.apply("member-roll").text
@@ -260,3 +265,92 @@ def test_a_wait_that_ended_in_vain_is_run_again_and_what_follows_is_not_taken_fo
     found = outcome(runbook)
     assert "could not tell" == found["outcome"]
     assert found["reason"].startswith("not run: prove-member-roll, apply-gateways")
+
+
+def test_what_ends_the_second_look_permits_no_more_than_before(
+    untouched: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An interrupt, or a server that is away for a moment, between the approval and the first change."""
+    witness = Witness()
+    runbook = opened(untouched, witness)
+    runbook.approve()
+    witness.asked[0].approve("Sato", "")
+    for error in (KeyboardInterrupt(), ConnectionFailed("reading", "it is away")):
+        with monkeypatch.context() as patch:
+            patch.setattr(runbook, "_planned", lambda error=error: (_ for _ in ()).throw(error))
+            with pytest.raises(type(error)):
+                runbook.apply("member-roll")
+        assert "plan" == outcome(runbook)["mode"]
+    runbook.plan()
+    assert "the plan is not approved" in runbook.apply("member-roll").text
+    assert runbook.approve() is None, "it is asked again"
+
+
+def test_a_plan_that_is_made_anew_half_way_has_to_be_approved_anew(sandbox: Sandbox) -> None:
+    witness = Witness()
+    runbook = opened(sandbox, witness)
+    runbook.approve()
+    witness.asked[0].approve("Sato", "")
+    runbook.apply("member-roll")
+    since = sandbox.audit_position()
+    runbook.preconditions()
+    with pytest.raises(NotApproved, match="another plan is being made"):
+        witness.asked[0].approve("Sato", "")
+    runbook.plan()
+    with pytest.raises(NotApproved, match="the digest of the plan above is"):
+        witness.asked[0].approve("Sato", "")
+    assert "the plan is not approved" in runbook.apply("gateways").text
+    assert [] == sandbox.writes(since)
+    runbook.approve()
+    witness.asked[1].approve("Tanaka", "")
+    go_on(runbook)
+    found = outcome(runbook)
+    assert "done and proven" == found["outcome"], found["reason"]
+    assert ["Sato", "Tanaka"] == [one["by"] for one in found["approvals"]]
+    assert 6 == len(found["applied"]), "of both passes"
+    assert witness.holds()
+    runbook.wait("knative-service")
+    assert not witness.holds(), "the outcome is of the cells before it"
+
+
+def test_parameters_approve_nothing_where_a_person_can_be_asked(untouched: Sandbox) -> None:
+    digest = str(opened(untouched, Witness()).plan().data["digest"])
+    witness = Witness()
+    runbook = opened(untouched, witness, mode="apply", approve=[digest], approved_by="Sato")
+    assert runbook.approve() is None
+    assert "the plan is not approved" in runbook.apply("member-roll").text
+    found = outcome(runbook)
+    assert ("blocked", "not met: The plan is approved (nobody has approved it yet)") == (
+        found["outcome"],
+        found["reason"],
+    )
+
+
+def test_a_person_whom_no_control_can_be_shown_types_the_approval(untouched: Sandbox) -> None:
+    runbook = opened(untouched, Witness(asks=False), mode="apply")
+    view = runbook.approve()
+    assert view is not None
+    assert f'runbook.approve("{view.data["digest"]}", by="your name")' in view.text
+    assert "the plan is not approved" in runbook.apply("member-roll").text
+
+
+def test_a_proof_that_is_older_than_a_write_counts_no_longer(sandbox: Sandbox) -> None:
+    witness = Witness()
+    runbook = opened(sandbox, witness)
+    runbook.approve()
+    witness.asked[0].approve("Sato", "")
+    go_on(runbook)
+    sandbox.patch(MEMBER_ROLLS, "istio-system", "default", {"spec": {"members": ["knative-serving"]}})
+    assert "update" in runbook.apply("member-roll").text
+    found = outcome(runbook)
+    assert "could not tell" == found["outcome"]
+    assert found["reason"].startswith("not run: wait-member-roll, prove-member-roll, prove-gateways")
+
+
+def test_what_came_after_nothing_to_approve_is_no_success(sandbox: Sandbox) -> None:
+    sandbox.play("6.4.3")
+    runbook = opened(sandbox, Witness())
+    assert "Nothing to approve" in str(runbook.approve())
+    sandbox.patch(MEMBER_ROLLS, "istio-system", "default", {"spec": {"members": ["knative-serving"]}})
+    go_on(runbook)
+    assert "failed" == outcome(runbook)["outcome"]

@@ -12,7 +12,7 @@ from pydantic.fields import FieldInfo
 
 from runbooks import cluster, environments
 from runbooks.cluster import Connection
-from runbooks.display import View, note
+from runbooks.display import note
 from runbooks.errors import NotServed, RunbookError
 from runbooks.kinds import KNATIVE_SERVICE, NAMESPACE
 from runbooks.parameters import allowed_values, example, groups, wanted
@@ -143,7 +143,7 @@ class Form:
         self._command = ipywidgets.HTML()
         self._rows["context"].offer(_contexts(values))
         text = note("form", "", f"A form, where JupyterLab shows it. {_RULE}")
-        self._form = Output(text, self._laid_out())
+        Output(text, self._laid_out())
         self._static = Output(values.view())
         for one in self._rows.values():
             one.listen(self._changed)
@@ -193,7 +193,7 @@ class Form:
         name = ipywidgets.Text(description="save as environment", style=LABELLED, layout=WIDE, continuous_update=False)
 
         def save() -> str:
-            if not name.value.strip() or Path(name.value).name != name.value.strip():
+            if name.value.strip() in ("", ".", "..") or Path(name.value).name != name.value.strip():
                 return f"type a name, for example prod-a; the files go to {self._folder}"
             written = environments.save(self._values.section, self._values.to_keep, self._folder / name.value.strip())
             return f"written: {', '.join(map(str, written))}" if written else "they are there already"
@@ -254,10 +254,6 @@ class Form:
         command = f'<pre style="white-space:pre-wrap">{escape(self._values.papermill_command)}</pre>'
         self._command.value = f"<b>As papermill command</b>{command}"
         self._static.replace(self._values.view())
-
-    def close(self, view: View) -> None:
-        """Leave the static twin alone."""
-        self._form.replace(view)
 
 
 def _contexts(values: Values) -> list[str]:

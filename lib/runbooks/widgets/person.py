@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import ipywidgets
 
@@ -13,7 +14,6 @@ from runbooks import display as words
 from runbooks.display import View
 from runbooks.errors import OutOfOrder, RunbookError
 from runbooks.presence import Question
-from runbooks.values import Values
 from runbooks.wait import Look
 from runbooks.widgets.output import COMPACT, LABELLED, NARROW, WIDE, Output, sentence, told
 
@@ -30,15 +30,20 @@ class AtTheNotebook:
     """The person in front of the notebook.
 
     Args:
-        values: what the runbook was opened with; where they change afterwards, its cells have to wait.
-        archive: what archives the saved notebook of the run that began then; it returns what is said of it.
+        values: what the runbook was opened with.
+        now: the values in force; where they are others by now, the runbook's cells have to wait.
+        archive: what archives the saved notebook that holds an outcome; it returns what is said of it.
     """
 
-    attends = True
+    attends = asks = True
 
-    def __init__(self, values: Values | None, archive: Callable[[str], View]) -> None:
-        self._values, self._bound = values, values.frozen() if values else {}
-        self._archive = archive
+    def __init__(
+        self,
+        values: Mapping[str, object],
+        now: Callable[[], Mapping[str, object]],
+        archive: Callable[[Mapping[str, Any]], View],
+    ) -> None:
+        self._bound, self._now, self._archive = dict(values), now, archive
 
     @contextlib.contextmanager
     def cell(self) -> Iterator[None]:
@@ -59,9 +64,9 @@ class AtTheNotebook:
             raise Stopped("Stopped, as said above.") from None
 
     def _refuse_other_values(self) -> None:
-        now = self._values.frozen() if self._values else {}
-        if changed := [name for name, value in now.items() if value != self._bound.get(name)]:
-            said = f"{', '.join(changed)} changed in the form after the target was bound"
+        now = self._now()
+        if changed := [name for name, value in now.items() if value != self._bound.get(name, value)]:
+            said = f"{', '.join(changed)} changed after the target was bound"
             raise OutOfOrder("running this cell", said, "run the cells from Bind the target on again")
 
     def ask(self, question: Question) -> None:
@@ -103,7 +108,7 @@ class AtTheNotebook:
 
         return watched
 
-    def ended(self, started: str) -> None:
+    def ended(self, outcome: Mapping[str, Any], holds: Callable[[], bool]) -> None:
         """Offer to archive the notebook."""
         said = ipywidgets.HTML()
         button = ipywidgets.Button(
@@ -118,7 +123,12 @@ class AtTheNotebook:
         def archive(_: object) -> None:
             said.value = told("archiving …")
             try:
-                found = self._archive(started)
+                if not holds():
+                    attempted = "archiving the notebook"
+                    raise OutOfOrder(
+                        attempted, "cells were run after this outcome", "run the cell outcome again, and save"
+                    )
+                found = self._archive(outcome)
             except Exception as error:
                 said.value = told(sentence(error), amiss=True)
                 return
