@@ -11,7 +11,7 @@ import nbformat
 import pytest
 
 from tests.conftest import ROOT, Sandbox
-from tests.notebooks.test_command_line import command, papermill, structured
+from tests.notebooks.test_command_line import command, papermill, run, structured
 
 STEM = "6.4.2-create-ingress-certificates"
 WIDGET = "application/vnd.jupyter.widget-view+json"
@@ -59,7 +59,7 @@ class TestAttended:
     def test_nothing_is_changed_unapproved_and_every_control_has_its_twin(
         self, sandbox: Sandbox, tmp_path: Path
     ) -> None:
-        path = bound(sandbox, tmp_path, mode="apply")
+        path = bound(sandbox, tmp_path, mode="plan")
         since = sandbox.audit_position()
         found = executed(sandbox, path, JPY_SESSION_NAME=str(path))
         assert ("plan", "changes pending") == (found["outcome"]["mode"], found["outcome"]["outcome"])
@@ -99,3 +99,20 @@ class TestAttended:
             done = papermill(sandbox, STEM, tmp_path / "out.ipynb", "-p", "mode", "apply")
         assert 0 == done.returncode, done.stderr
         assert "done and proven" == structured(tmp_path / "out.ipynb")["outcome"]["outcome"]
+
+    def test_where_it_cannot_be_told_apply_ends_as_not_approved_and_not_well(
+        self, sandbox: Sandbox, tmp_path: Path
+    ) -> None:
+        """The notebook that calls papermill was renamed since its kernel began."""
+        since = sandbox.audit_position()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("JPY_SESSION_NAME", str(tmp_path / "renamed.ipynb"))
+            done = papermill(sandbox, STEM, tmp_path / "out.ipynb", "-p", "mode", "apply")
+            ours = run(sandbox, "6.4.2", "--mode", "plan", "--json")
+        assert 1 == done.returncode, done.stderr
+        found = structured(tmp_path / "out.ipynb")["outcome"]
+        assert ("blocked", True) == (found["outcome"], "nobody has approved it yet" in found["reason"])
+        assert [] == sandbox.writes(since)
+        # our own runner hands no person on
+        notebook = Path(json.loads(ours.stdout)["runs"][0]["notebook"])
+        assert WIDGET not in notebook.read_text()

@@ -148,3 +148,17 @@ def test_a_person_s_consent_ends() -> None:
     plan = Plan((change("a", ("spec.x", 1, 2)),))
     assert Verdict.NOT_MET == consent(plan).judge(plan, NOW + dt.timedelta(minutes=61)).verdict
     assert "the approval by Sato ended at" in consent(plan).ended
+
+
+def restarts(count: int) -> Plan:
+    alike = (FieldChange("excludedPorts", "", "8444"),)
+    identity = ("v1", "Pod", "shop", "hello")
+    return Plan(
+        tuple(Change("restart", f"Pod shop/hello-{n}", identity, Operation.RESTART, alike) for n in range(count))
+    )
+
+
+def test_one_approved_restart_is_not_five() -> None:
+    assert restarts(1).digest != restarts(5).digest
+    assert Verdict.NOT_MET == consent(restarts(1)).judge(restarts(5), NOW).verdict
+    assert Verdict.MET == consent(restarts(5)).judge(restarts(1), NOW).verdict

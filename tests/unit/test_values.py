@@ -143,6 +143,16 @@ def test_what_is_saved_is_read_again(tmp_path: Path) -> None:
     assert [] == environments.save(CERTIFICATES, found.to_keep, tmp_path / "prod-a"), "the same again"
 
 
+def test_what_is_no_value_at_all_is_told_and_not_saved(tmp_path: Path) -> None:
+    """The cell of the parameters is a person's to edit."""
+    found = values(CERTIFICATES, json=json, context=Path("x"))
+    assert any(said.startswith("json: runbook 6.4.2 has no such parameter") for said in found.wrong)
+    assert "json" in found.view().text
+    with pytest.raises(ParameterError, match="cannot represent an object"):
+        environments.save(CERTIFICATES, found.to_keep, tmp_path / "mine")
+    assert [] == list(tmp_path.iterdir())
+
+
 def test_what_somebody_wrote_is_not_overwritten(tmp_path: Path) -> None:
     file = tmp_path / "cluster.yaml"
     file.write_text("context: other  # ours\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -35,7 +36,12 @@ def facts(content: bytes, name: str, mime: str, sources: Mapping[str, str] | Non
     found = {
         **({"plan": views["plan"]} if "plan" in views else {}),
         **views.get("outcome", {}),
-        "notebook": {**_counts(cells), "order": _order(cells), "edited": _edited(cells, sources or {})},
+        "notebook": {
+            **_counts(cells),
+            "order": _order(cells),
+            "edited": _edited(cells, sources or {}),
+            "missing": sorted((sources or {}).keys() - {str(cell.get("id")) for cell in cells}),
+        },
         "executed_by": f"papermill {papermill['version']}" if papermill.get("version") else "not known",
     }
     found.setdefault("started", papermill.get("start_time") or "")
@@ -44,6 +50,12 @@ def facts(content: bytes, name: str, mime: str, sources: Mapping[str, str] | Non
     found["cannot_be_vouched_for"] = [*_ALWAYS, *_doubts(cells, papermill, "outcome" in views)]
     if edited := found["notebook"]["edited"]:
         found["cannot_be_vouched_for"].append(f"the code of {', '.join(edited)}: it was edited")
+    if missing := found["notebook"]["missing"]:
+        found["cannot_be_vouched_for"].append(f"what {', '.join(missing)} would have shown: the cell was taken out")
+    if len(runs := dict.fromkeys(str(value["run"]) for value in _values(cells, mime) if value.get("run"))) > 1:
+        found["cannot_be_vouched_for"].append(
+            f"that all of it is one run: its cells are of {len(runs)}, {', '.join(runs)}"
+        )
     return found
 
 
@@ -100,8 +112,23 @@ def _edited(cells: Iterable[Mapping[str, Any]], sources: Mapping[str, str]) -> l
     """The cells whose code is another one than in the runbook, or that it does not have."""
     if not sources:
         return []
-    code = [cell for cell in cells if not _VALUES.intersection((cell.get("metadata") or {}).get("tags") or ())]
-    return [str(cell.get("id")) for cell in code if "".join(cell["source"]) != sources.get(str(cell.get("id")))]
+    return [str(cell.get("id")) for cell in cells if not _is_own(cell, sources)]
+
+
+def _is_own(cell: Mapping[str, Any], sources: Mapping[str, str]) -> bool:
+    """Whether the code of a cell is the runbook's; the cells that are there to be edited may only set values."""
+    code = "".join(cell["source"])
+    if not _VALUES.intersection((cell.get("metadata") or {}).get("tags") or ()):
+        return code == sources.get(str(cell.get("id")))
+    try:
+        statements = ast.parse(code).body
+        for one in statements:
+            if not isinstance(one, ast.Assign | ast.AnnAssign) or one.value is None:
+                return False
+            ast.literal_eval(one.value)
+    except (SyntaxError, ValueError):
+        return False
+    return True
 
 
 def _failed(cell: Mapping[str, Any]) -> bool:
