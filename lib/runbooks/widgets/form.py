@@ -46,23 +46,42 @@ class FormValues(Values):
         Form(self, self._folder)
 
 
+class _Shapes:
+    """What fields look like, made once for all of them.
+
+    Each layout and style is a part of its own that JupyterLab has to fetch when a page is opened again, and it gives
+    up on a page that needs long.
+    """
+
+    def __init__(self) -> None:
+        self.wide, self.plain = ipywidgets.Layout(**WIDE), ipywidgets.Layout()
+        self.text, self.html = ipywidgets.TextStyle(**LABELLED), ipywidgets.HTMLStyle()
+        self.checkbox = ipywidgets.CheckboxStyle(description_width="0")
+        self.buttons = ipywidgets.ToggleButtonsStyle(button_width="auto")
+        self.label, self.auto = ipywidgets.Layout(width="14em"), ipywidgets.Layout(width="auto")
+        self.side_by_side = ipywidgets.Layout(**SIDE_BY_SIDE)
+
+    def shown(self, html: str = "") -> ipywidgets.HTML:
+        return ipywidgets.HTML(value=html, layout=self.plain, style=self.html)
+
+
 class _Row:
     """One parameter: its control, what it means, and what is wrong with its value."""
 
-    def __init__(self, name: str, field: FieldInfo, values: Values) -> None:
-        self.name, self._values = name, values
-        self.control = _control(name, field, values[name])
-        self._wrong = ipywidgets.HTML()
-        labelled = (
-            [_label(name), self.control] if isinstance(self.control, ipywidgets.ToggleButtons) else [self.control]
-        )
+    def __init__(self, name: str, field: FieldInfo, values: Values, shapes: _Shapes) -> None:
+        self.name, self._values, self._shapes = name, values, shapes
+        self.control = _control(name, field, values[name], shapes)
         plain = allowed_values(field) or field.annotation is bool or not (field.examples or field.default)
         hint = "" if plain else f" ({wanted(field)}, like {_text(example(field))})"
         small = f"{COMPACT};font-size:.85em;opacity:.8"
-        meaning = ipywidgets.HTML(value=f'<span style="{small}">{escape((field.description or "") + hint)}</span>')
-        self.more = ipywidgets.Combobox(layout={"display": "none"}, continuous_update=False)
-        below = ipywidgets.VBox([self._wrong, meaning, self.more], layout={"margin": "-6px 0 6px 14.5em"})
-        self.box = ipywidgets.VBox([ipywidgets.HBox(labelled, layout=SIDE_BY_SIDE), below])
+        self._meaning = f'<span style="{small}">{escape((field.description or "") + hint)}</span>'
+        self._below = shapes.shown()
+        first = self.control
+        if isinstance(first, ipywidgets.ToggleButtons):  # which have no label of their own
+            label = f'<div style="text-align:right">{escape(name)}</div>'
+            named = ipywidgets.HTML(value=label, layout=shapes.label, style=shapes.html)
+            first = ipywidgets.HBox([named, self.control], layout=shapes.side_by_side)
+        self.box = ipywidgets.VBox([first, self._below], layout=shapes.plain)
 
     def listen(self, changed: Any) -> None:
         self.control.observe(lambda _: changed(self), "value")
@@ -72,20 +91,26 @@ class _Row:
         if not isinstance(self._values[self.name], list):
             self.control.options = names
             return
-        self.more.description = f"add to {self.name}"
-        self.more.style, self.more.layout = LABELLED, {"width": "auto"}
-        self.more.options = names
+        more = ipywidgets.Combobox(
+            description=f"add to {self.name}",
+            options=names,
+            continuous_update=False,
+            layout=self._shapes.wide,
+            style=self._shapes.text,
+        )
 
         def add(change: Mapping[str, Any]) -> None:
             if (chosen := change["new"]) in names:
                 self.control.value = ", ".join(filter(None, (self.control.value, chosen)))
-                self.more.value = ""
+                more.value = ""
 
-        self.more.observe(add, "value")
+        more.observe(add, "value")
+        self.box.children = (*self.box.children[:2], more)
 
     def show(self) -> None:
         """What the value is now, in the control, and what is wrong with it."""
-        self._wrong.value = told(self._values.wrong_with(self.name), amiss=True)
+        wrong = told(self._values.wrong_with(self.name), amiss=True)
+        self._below.value = f'<div style="margin:-6px 0 6px 14.5em">{wrong}{self._meaning}</div>'
 
     def take(self) -> None:
         """Show the value in force in the control."""
@@ -98,29 +123,24 @@ class _Row:
             self.control.value = _text(value)
 
 
-def _label(name: str) -> ipywidgets.HTML:
-    """What stands before a row of buttons, which have no label of their own."""
-    return ipywidgets.HTML(value=f'<div style="text-align:right">{escape(name)}</div>', layout={"width": "14em"})
-
-
 def _text(value: object) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-def _control(name: str, field: FieldInfo, value: object) -> Any:
-    shape: dict[str, Any] = {"description": name, "style": LABELLED, "layout": WIDE, "tooltip": field.description}
+def _control(name: str, field: FieldInfo, value: object, shapes: _Shapes) -> Any:
     if allowed := allowed_values(field):
         # no list to unfold: JupyterLab takes the arrow keys away from one, and letters for its own commands
         return ipywidgets.ToggleButtons(
             options=allowed,
             value=value if value in allowed else None,
             tooltips=[f"{name}: {one}" for one in allowed],
-            style={"button_width": "auto"},
-            layout={"width": "auto"},
+            style=shapes.buttons,
+            layout=shapes.auto,
         )
+    shape: dict[str, Any] = {"description": name, "layout": shapes.wide, "tooltip": field.description}
     if field.annotation is bool:
-        return ipywidgets.Checkbox(value=value is True, **{**shape, "style": {"description_width": "0"}}, indent=True)
-    shape["continuous_update"] = False
+        return ipywidgets.Checkbox(value=value is True, indent=True, style=shapes.checkbox, **shape)
+    shape |= {"style": shapes.text, "continuous_update": False}
     if name == "context" or name in (*_NAMESPACES, "service_name"):
         return ipywidgets.Combobox(value=_text(value), ensure_option=False, **shape)
     return ipywidgets.Text(value=_text(value), **shape)
@@ -136,8 +156,10 @@ class Form:
 
     def __init__(self, values: Values, folder: Path) -> None:
         self._values, self._folder, self._loading = values, folder, False
-        fields = values.model.model_fields
-        self._rows = {name: _Row(name, fields[name], values) for names in self._groups.values() for name in names}
+        fields, shapes = values.model.model_fields, _Shapes()
+        self._rows = {
+            name: _Row(name, fields[name], values, shapes) for names in self._groups.values() for name in names
+        }
         self._folded: dict[tuple[str, ...], ipywidgets.ToggleButton] = {}
         self._said = ipywidgets.HTML()
         self._command = ipywidgets.HTML()
