@@ -113,7 +113,8 @@ def _route_passthrough(title: str, situation: Situation[IntegrateServiceMesh], _
         f"a Route for {host} with termination passthrough",
         faults,
         f"the Routes in {given.mesh_namespace}, the namespace of the gateway",
-        "no Route usually means that the Knative Ingress is not ready; its status says why",
+        "no Route usually means that the Knative Ingress is not ready; its status says why; where the host is claimed, "
+        "remove the older Route for the host: oc get routes -A",
     )
 
 
