@@ -112,7 +112,9 @@ def _mesh_members(situation: Situation[Any]) -> set[str]:
     given = situation.parameters
     roll = situation.snapshot.get(MEMBER_ROLL, given.mesh_namespace, MEMBER_ROLL_NAME) or {}
     listed = (roll.get("spec") or {}).get("members") or []
-    return {given.mesh_namespace, SERVING_NAMESPACE, *given.members, *listed}
+    # a roll may select its members by labels instead of naming them; the status names all that are in
+    configured = (roll.get("status") or {}).get("configuredMembers") or []
+    return {given.mesh_namespace, SERVING_NAMESPACE, *given.members, *listed, *configured}
 
 
 def _claims_everything(gateway: Live) -> bool:
