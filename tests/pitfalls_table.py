@@ -220,7 +220,7 @@ PITFALLS = (
         "Two Gateways of one mesh claim port 443 for every host",
         "a certificate at random, or 404; one of them is ignored without a word",
         (preconditions.no_other_gateway, preconditions.local_gateway_variant),
-        (_AMISS,),
+        ("test_pitfalls::test_another_gateway_for_every_host",),
     ),
     Pitfall(
         "The local gateway's Service lacks its label",

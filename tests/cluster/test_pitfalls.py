@@ -377,6 +377,14 @@ def test_kourier_beside_istio_wins(integrated: Sandbox) -> None:
     blocks(outcome, title, "kourier serves on this cluster", remedy="6.4.5 adds the mesh beside Kourier", see="6.4.5")
 
 
+def test_another_gateway_for_every_host(integrated: Sandbox) -> None:
+    lifecycle.switch(integrated.state, "second-gateway", "", on=True)
+    outcome = integrated.play("6.4.3", "plan")
+    lifecycle.switch(integrated.state, "second-gateway", "", on=False)
+    said = (f"{MESH}/another-teams-gateway claims port 443", "answered with its certificate, and with 404")
+    blocks(outcome, "No other Gateway claims port 443", *said, remedy="give that Gateway hosts of its own")
+
+
 def test_a_webhook_of_an_earlier_knative_serving(fresh: Sandbox) -> None:
     title, name = "No webhook of an earlier Knative Serving is left", "validation.webhook.serving.knative.dev"
     client = {"service": {"name": "webhook", "namespace": SERVING, "path": "/resource-validation"}}

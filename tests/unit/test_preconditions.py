@@ -742,7 +742,10 @@ EVERYTHING = "{selector: {istio: ingressgateway}, servers: [{port: {number: 443}
 )
 def test_no_other_gateway_claims_port_443_for_every_host(spec: str, claims: bool, situate: Situate) -> None:
     found = preconditions.no_other_gateway(situate("6.4.3", {GATEWAY: [gateway(spec)]}, **SHOP))
-    said = "shop/other claims port 443 with hosts '*' for the same gateway Pods"
+    said = (
+        "shop/other claims port 443 with hosts '*' for the same gateway Pods: the older Gateway wins, and requests for "
+        "the hosts of the other are answered with its certificate, and with 404"
+    )
     assert ((NOT_MET, said) if claims else (MET, "none does")) == (judged(found))
 
 
