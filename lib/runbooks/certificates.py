@@ -335,6 +335,36 @@ def states_key_usage(certificate: x509.Certificate) -> bool:
     return True
 
 
+def strict_faults(chain: Sequence[x509.Certificate], anchors: Iterable[x509.Certificate]) -> list[str]:
+    """What clients that keep RFC 5280 to the letter, such as Python 3.13, refuse although others take it.
+
+    The documented openssl commands leave all of this behind.
+
+    Args:
+        chain: the chain that is served, leaf first.
+        anchors: what clients trust; only those that the chain leads to count.
+    """
+    leaf, found = chain[0], []
+    if leaf.version is not x509.Version.v3:
+        found.append("it is of X.509 version 1, which has no extensions")
+    elif not _names_issuer_key(leaf):
+        found.append("it names no key of its issuer (authority key identifier)")
+    if leaf.serial_number <= 0:
+        found.append(f"its serial number is {leaf.serial_number}, and must be positive")
+    for anchor in anchors:
+        if (chain[-1] == anchor or _issued_by(chain[-1], anchor)) and not states_key_usage(anchor):
+            found.append(f"the root {shown_name(anchor.subject)} states no key usage")
+    return found
+
+
+def _names_issuer_key(certificate: x509.Certificate) -> bool:
+    try:
+        certificate.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier)
+    except x509.ExtensionNotFound:
+        return False
+    return True
+
+
 def key_matches(certificate: x509.Certificate, key: PrivateKeyTypes) -> bool:
     """Whether the private key belongs to the certificate."""
     encoding, form = serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo

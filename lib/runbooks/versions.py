@@ -47,6 +47,8 @@ NEWEST_KNOWN_SERVERLESS = Version(1, 38)
 OLDEST_MESH = Version(2, 0, 5)  # the page: "supported only with Service Mesh 2.0.5 and later"
 OLDEST_MESH_BESIDE_KOURIER = Version(1, 0)  # the page: "1.x and 2.x are both supported"
 NEWEST_KNOWN_MESH = Version(2, 6)
+DRAIN_PORT_FROM = Version(1, 31)  # whose documentation excludes 8022 beside 8444
+POLICIES_OPT_OUT_FROM = Version(1, 32)  # first that can be told to add no NetworkPolicies
 BESIDE_KOURIER_UNTIL = Version(1, 31)  # whose documentation no longer holds the combination with Kourier
 
 

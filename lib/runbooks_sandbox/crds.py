@@ -151,6 +151,7 @@ CLUSTER_CRDS: tuple[dict[str, Any], ...] = (
     _crd("networking.istio.io", "Gateway", "gateways", {"v1alpha3": _GATEWAY_SPEC, "v1beta1": _GATEWAY_SPEC}),
     _crd("networking.istio.io", "DestinationRule", "destinationrules", {"v1alpha3": _OPEN, "v1beta1": _OPEN}),
     _crd("networking.istio.io", "VirtualService", "virtualservices", {"v1alpha3": _OPEN, "v1beta1": _OPEN}),
+    _crd("security.istio.io", "AuthorizationPolicy", "authorizationpolicies", {"v1beta1": _OPEN}),
     _crd("security.istio.io", "PeerAuthentication", "peerauthentications", {"v1beta1": _OPEN}),
     _crd(
         "operator.knative.dev",

@@ -240,7 +240,15 @@ def _route(ingress: Object, host: str, service: str, namespace: str) -> Object:
 
 
 def _admitted(world: World, route: Object) -> Object:
+    """As the router says it: of two Routes for one host, the older one has it."""
     live = world.get(ROUTES, route["metadata"]["namespace"], route["metadata"]["name"])
     known = (live or {}).get("status", {}).get("ingress") or [{}]
-    entry = condition({"status": known[0]}, "Admitted", True)
+    claimed = any(
+        f"{_ROUTE_LABELS}/ingressName" not in (other["metadata"].get("labels") or {})
+        and other["spec"].get("host") == route["spec"]["host"]
+        and (live is None or other["metadata"]["creationTimestamp"] <= live["metadata"]["creationTimestamp"])
+        for other in world.objects(ROUTES)
+    )
+    reason, text = ("HostAlreadyClaimed", "an older route holds the host") if claimed else ("", "")
+    entry = condition({"status": known[0]}, "Admitted", not claimed, reason, text)
     return {"ingress": [{"host": route["spec"]["host"], "routerName": "default", "conditions": [entry]}]}

@@ -79,7 +79,7 @@ def test_from_the_index_to_two_archived_changes(
     state = notebook.text_of("overview")
     assert (1, 3) == (state.count("changes pending"), state.count("blocked"))
     assert "not on this path" in state
-    assert "needs: 10 met, 1 not met" in state
+    assert "needs: 13 met, 1 not met" in state
     notebook.show("overview")
     notebook.shot("index")
     notebook.output("overview").get_by_role("link", name="6.4.2 Create").click()

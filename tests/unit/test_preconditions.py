@@ -14,6 +14,7 @@ from runbooks.certificates import ROOT_CRT, Pair, Rules
 from runbooks.errors import CertificateError, Forbidden, NotServed, ServerRefused
 from runbooks.issuance import Issuance
 from runbooks.kinds import (
+    AUTHORIZATION_POLICY,
     CLUSTER_SERVICE_VERSION,
     CONFIG_MAP,
     CONTROL_PLANE,
@@ -21,11 +22,17 @@ from runbooks.kinds import (
     DOMAIN_MAPPING,
     GATEWAY,
     INGRESS_CONFIG,
+    KNATIVE_SERVICE,
     KNATIVE_SERVING,
+    MEMBER_ROLL,
+    MUTATING_WEBHOOK,
     NAMESPACE,
+    NETWORK_POLICY,
     SECRET,
+    VALIDATING_WEBHOOK,
     Kind,
 )
+from runbooks.manifests import INJECT, PASSTHROUGH, REWRITE_PROBES
 from runbooks.rights import Right
 from runbooks.situation import Situation
 from runbooks.snapshot import Live
@@ -735,7 +742,10 @@ EVERYTHING = "{selector: {istio: ingressgateway}, servers: [{port: {number: 443}
 )
 def test_no_other_gateway_claims_port_443_for_every_host(spec: str, claims: bool, situate: Situate) -> None:
     found = preconditions.no_other_gateway(situate("6.4.3", {GATEWAY: [gateway(spec)]}, **SHOP))
-    said = "shop/other claims port 443 with hosts '*' for the same gateway Pods"
+    said = (
+        "shop/other claims port 443 with hosts '*' for the same gateway Pods: the older Gateway wins, and requests for "
+        "the hosts of the other are answered with its certificate, and with 404"
+    )
     assert ((NOT_MET, said) if claims else (MET, "none does")) == (judged(found))
 
 
@@ -757,3 +767,140 @@ def test_the_https_variant_is_taken_with_a_warning(situate: Situate) -> None:
     assert (MET, "HTTP on port 8081") == judged(found)
     warned = preconditions.local_gateway_variant(situate("6.4.3", local_gateway="https"))
     assert (WARNING, "prefer local_gateway: http") == (warned.verdict, warned.remedy)
+
+
+# --- pitfalls that forbid nothing --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("need", "section", "kind"),
+    [
+        (preconditions.sole_member_roll, "6.4.3", MEMBER_ROLL),
+        (preconditions.strict_clients, "6.4.3", SECRET),
+        (preconditions.leftover_webhooks, "6.4.1", VALIDATING_WEBHOOK),
+        (preconditions.leftover_webhooks, "6.4.1", MUTATING_WEBHOOK),
+        (preconditions.authorization_policies, "6.4.1", AUTHORIZATION_POLICY),
+        (preconditions.annotated_services, "6.4.1", KNATIVE_SERVICE),
+    ],
+)
+@pytest.mark.parametrize("error", [FORBIDDEN, BROKEN], ids=["forbidden", "broken"])
+def test_what_only_warns_warns_where_it_cannot_be_read(
+    need: preconditions.Need, section: str, kind: Kind, error: ServerRefused, situate: Situate
+) -> None:
+    assert (WARNING, error.said) == judged(need(situate(section, refused={kind: error})))
+
+
+@pytest.mark.parametrize("need", [preconditions.authorization_policies, preconditions.annotated_services])
+def test_what_the_cluster_does_not_know_is_not_there(need: preconditions.Need, situate: Situate) -> None:
+    refused = {AUTHORIZATION_POLICY: ABSENT, KNATIVE_SERVICE: ABSENT}
+    assert MET is need(situate("6.4.1", refused=refused)).verdict
+
+
+def policy(namespace: str = "knative-serving", **spec: Any) -> Live:
+    return {"metadata": {"name": "p", "namespace": namespace}, "spec": spec}
+
+
+ACTIVATOR, AUTOSCALER = ({"matchLabels": {"app": app}} for app in ("activator", "autoscaler"))
+
+
+@pytest.mark.parametrize(
+    ("policies", "shut"),
+    [
+        ([], ""),
+        ([policy()], "activator and autoscaler"),
+        ([policy("istio-system")], "activator and autoscaler"),
+        ([policy("shop")], ""),
+        ([policy(action="DENY", rules=[{}])], "activator and autoscaler"),
+        ([policy(action="DENY", rules=[{"to": [{}]}])], ""),
+        ([policy(action="AUDIT")], ""),
+        ([policy(selector=AUTOSCALER)], "autoscaler"),
+        ([policy("istio-system"), policy(selector=ACTIVATOR, rules=[{}])], "autoscaler"),
+        ([policy("istio-system"), policy(rules=[{"from": [{}]}])], ""),
+    ],
+)
+def test_authorization_policies_are_weighed_as_istio_does(policies: list[Live], shut: str, situate: Situate) -> None:
+    for number, live in enumerate(policies):
+        live["metadata"]["name"] = f"p{number}"
+    found = preconditions.authorization_policies(situate("6.4.1", {AUTHORIZATION_POLICY: policies}))
+    assert (WARNING if shut else MET) is found.verdict
+    assert shut in found.said
+
+
+def knative_service(own: dict[str, str], marks: dict[str, str], **template: dict[str, str]) -> Live:
+    metadata = {"name": "s", "namespace": "shop", "annotations": own, "labels": marks}
+    return {"metadata": metadata, "spec": {"template": {"metadata": template}}}
+
+
+@pytest.mark.parametrize(
+    ("service", "faults"),
+    [
+        (knative_service({PASSTHROUGH: "true"}, {}), 0),
+        (knative_service({}, {"networking.knative.dev/visibility": "cluster-local"}), 0),
+        (knative_service({PASSTHROUGH: "true"}, {}, annotations={INJECT: "true", REWRITE_PROBES: "true"}), 0),
+        (
+            knative_service({PASSTHROUGH: "true"}, {}, labels={INJECT: "true"}, annotations={REWRITE_PROBES: "true"}),
+            0,
+        ),
+        (knative_service({PASSTHROUGH: "true"}, {}, annotations={INJECT: "true"}), 1),
+        (knative_service({INJECT: "true"}, {}), 2),
+        (knative_service({PASSTHROUGH: "false"}, {}), 1),
+    ],
+)
+def test_services_of_the_mesh_are_annotated_where_it_counts(service: Live, faults: int, situate: Situate) -> None:
+    def told(members: list[str], mtls: bool = True) -> Finding:
+        roll = {"metadata": {"name": "default", "namespace": "istio-system"}, "status": {"configuredMembers": members}}
+        there = {KNATIVE_SERVICE: [service], MEMBER_ROLL: [roll], CONTROL_PLANE: [plane(mtls)]}
+        return preconditions.annotated_services(situate("6.4.1", there))
+
+    found = told(["shop"])
+    assert (WARNING if faults else MET) is found.verdict
+    assert faults == found.said.count("shop/s: ")
+    assert MET is told(["another"]).verdict  # outside of the mesh all this means something else
+    if "probes fail" in found.said:
+        assert MET is told(["shop"], mtls=False).verdict
+
+
+@pytest.mark.parametrize(
+    ("version", "mtls", "ports", "expected"),
+    [
+        ("1.30.0", True, [8444], MET),
+        ("1.31.0", True, [8444], WARNING),
+        ("1.31.0", True, None, WARNING),
+        ("1.31.0", False, [8444], MET),
+        ("1.38.0", True, [8022, 8444], MET),
+    ],
+)
+def test_the_drain_port_is_asked_for_where_it_is_documented(
+    version: str, mtls: bool, ports: list[int] | None, expected: Verdict, situate: Situate, csv: Csv
+) -> None:
+    live = plane(mtls)
+    live["spec"]["proxy"] = ports and {"networking": {"trafficControl": {"inbound": {"excludedPorts": ports}}}}
+    there = {CONTROL_PLANE: [live], CLUSTER_SERVICE_VERSION: [csv(f"serverless-operator.v{version}")]}
+    assert expected is preconditions.drain_port(situate("6.4.4", there)).verdict
+
+
+def test_before_knative_is_installed_the_control_plane_alone_tells_of_closed_policies(situate: Situate) -> None:
+    live = plane(True)
+    assert MET is preconditions.policies_of_the_mesh(situate("6.4.3", {CONTROL_PLANE: [live]})).verdict
+    live["spec"]["security"]["manageNetworkPolicy"] = False
+    assert WARNING is preconditions.policies_of_the_mesh(situate("6.4.3", {CONTROL_PLANE: [live]})).verdict
+    unread = situate("6.4.3", {CONTROL_PLANE: [live]}, refused={NETWORK_POLICY: FORBIDDEN})
+    assert (WARNING, FORBIDDEN.said) == judged(preconditions.policies_of_the_mesh(unread))
+
+
+def test_a_gateway_of_a_member_that_the_roll_selects_by_label_counts(situate: Situate) -> None:
+    server = {"port": {"number": 443}, "hosts": ["*"]}
+    gateway = {"metadata": {"name": "theirs", "namespace": "selected"}, "spec": {"servers": [server]}}
+    roll = {"metadata": {"name": "default", "namespace": "istio-system"}, "status": {"configuredMembers": ["selected"]}}
+    there = {GATEWAY: [gateway], MEMBER_ROLL: [roll]}
+    assert NOT_MET is preconditions.no_other_gateway(situate("6.4.3", there)).verdict
+
+
+def test_what_strict_clients_refuse_is_no_fault_of_what_6_4_2_makes(
+    situate: Situate, root: Pair, leaf: Pair, tls_secret: TlsSecret
+) -> None:
+    assert MET is preconditions.strict_clients(situate("6.4.3")).verdict
+    there = {SECRET: [tls_secret(leaf)]}
+    assert MET is preconditions.strict_clients(situate("6.4.3", there, files={ROOT_CRT: root.chain})).verdict
+    opaque = {SECRET: [tls_secret(leaf) | {"type": "Opaque"}]}
+    assert WARNING is preconditions.strict_clients(situate("6.4.3", opaque)).verdict

@@ -92,6 +92,15 @@ def _reason(entry: Live) -> str:
     return " ".join(part for part in (entry.get("reason", ""), entry.get("message", "")) if part) or "no reason given"
 
 
+def _admitted(route: Live) -> bool:
+    """Whether a router has said that it serves a Route."""
+    return any(
+        entry.get("type") == "Admitted" and entry.get("status") == "True"
+        for ingress in (route.get("status") or {}).get("ingress") or []
+        for entry in ingress.get("conditions") or []
+    )
+
+
 def _route_passthrough(title: str, situation: Situation[IntegrateServiceMesh], _: Connection) -> Checked:
     given, host = situation.parameters, service_host(situation)
     routes = [
@@ -108,12 +117,18 @@ def _route_passthrough(title: str, situation: Situation[IntegrateServiceMesh], _
             for entry in ingress.get("conditions", [])
             if entry.get("type") == "Admitted" and entry.get("status") == "False"
         ]
+    expected = f"a Route for {host} with termination passthrough"
+    way = f"the Routes in {given.mesh_namespace}, the namespace of the gateway"
+    if not faults and not all(map(_admitted, routes)):
+        # a Route that no router has taken leads nowhere, however good it looks
+        return Checked(title, Proof.UNPROVEN, expected, "no router has said that it admits the Route", way)
     return compared(
         title,
-        f"a Route for {host} with termination passthrough",
+        expected,
         faults,
-        f"the Routes in {given.mesh_namespace}, the namespace of the gateway",
-        "no Route usually means that the Knative Ingress is not ready; its status says why",
+        way,
+        "no Route usually means that the Knative Ingress is not ready; its status says why; where the host is claimed, "
+        "remove the older Route for the host: oc get routes -A",
     )
 
 

@@ -22,7 +22,7 @@ from runbooks.parameters import (
     CreateIngressCertificates,
     IntegrateServiceMesh,
 )
-from runbooks.preconditions.finding import RBAC, met, not_met
+from runbooks.preconditions.finding import RBAC, met, not_met, warned
 from runbooks.situation import Situation
 from runbooks.verdicts import Finding, Verdict, few
 
@@ -130,6 +130,30 @@ def usable_certificate(situation: Situation[IntegrateServiceMesh]) -> Finding:
     if found:
         return not_met(title, "; ".join(found), "run 6.4.2 first", see="6.4.2")
     return met(title, f"covers {situation.wildcard}")
+
+
+def strict_clients(situation: Situation[IntegrateServiceMesh]) -> Finding:
+    """Strict clients accept the certificate, too (6.4.2): the page's commands leave serial 0 and a root without usage.
+
+    6.4.2 itself keeps such a root, since every client holds a copy of it.
+    """
+    title = "Clients as strict as Python 3.13 accept the certificate"
+    if said := situation.snapshot.unreadable(SECRET):
+        return warned(title, said, RBAC)
+    try:
+        pair = secret_pair(situation)
+        if pair is None:
+            return met(title, "there is none yet")
+        chain = certificates.load_chain(pair.chain, "the Secret")
+        anchor = situation.trust_anchor
+        anchors = certificates.load_chain(anchor, "the trust anchor") if anchor and not situation.trusts_system else []
+    except CertificateError as error:
+        return warned(title, f"{error.attempted}: {error.said}", error.remedy, "6.4.2")
+    if faults := certificates.strict_faults(chain, anchors):
+        said = f"{'; '.join(faults)}: curl and browsers take it, Python 3.13 and others that are as strict refuse it"
+        remedy = "have it signed anew; a new root goes into an empty certificates_dir, and to every client beforehand"
+        return warned(title, said, remedy, "6.4.2")
+    return met(title, "it is of version 3, with a positive serial number")
 
 
 def _certificate_faults(pair: Pair, situation: Situation[IntegrateServiceMesh]) -> list[str]:

@@ -25,6 +25,11 @@ def not_met(title: str, said: str, remedy: str, see: str = "") -> Finding:
     return Finding(title, Verdict.NOT_MET, said, remedy, see)
 
 
+def warned(title: str, said: str, remedy: str, see: str = "") -> Finding:
+    """It forbids nothing, and will be felt."""
+    return Finding(title, Verdict.WARNING, said, remedy, see)
+
+
 def unreadable(title: str, situation: Situation[Any], kind: Kind) -> Finding | None:
     """A finding where a kind could not be read at all: its CRD is missing, or the account may not read it."""
     said = situation.snapshot.unreadable(kind)

@@ -99,7 +99,10 @@ def no_other_gateway(situation: Situation[Any]) -> Finding:
         and _claims_everything(live)
     ]
     if found:
-        said = f"{', '.join(found)} claims port 443 with hosts '*' for the same gateway Pods"
+        said = (
+            f"{', '.join(found)} claims port 443 with hosts '*' for the same gateway Pods: the older Gateway wins, and "
+            "requests for the hosts of the other are answered with its certificate, and with 404"
+        )
         return not_met(title, said, "give that Gateway hosts of its own, or remove it")
     if situation.snapshot.is_narrowed(GATEWAY):
         said = "none does in the namespaces that could be read; those of other members were not"
@@ -112,7 +115,9 @@ def _mesh_members(situation: Situation[Any]) -> set[str]:
     given = situation.parameters
     roll = situation.snapshot.get(MEMBER_ROLL, given.mesh_namespace, MEMBER_ROLL_NAME) or {}
     listed = (roll.get("spec") or {}).get("members") or []
-    return {given.mesh_namespace, SERVING_NAMESPACE, *given.members, *listed}
+    # a roll may select its members by labels instead of naming them; the status names all that are in
+    configured = (roll.get("status") or {}).get("configuredMembers") or []
+    return {given.mesh_namespace, SERVING_NAMESPACE, *given.members, *listed, *configured}
 
 
 def _claims_everything(gateway: Live) -> bool:

@@ -10,8 +10,8 @@ from runbooks.kinds import (
     KNATIVE_SERVING,
     SECRET,
 )
-from runbooks.manifests import SERVING_NAMESPACE
-from runbooks.preconditions.finding import RBAC, met, not_met, unreadable
+from runbooks.manifests import FILTERING_ANNOTATION, SERVING_NAMESPACE
+from runbooks.preconditions.finding import RBAC, met, not_met, unreadable, warned
 from runbooks.situation import Situation
 from runbooks.snapshot import Read
 from runbooks.verdicts import Finding, Verdict, few
@@ -38,6 +38,23 @@ def filtering_rule(situation: Situation[Any]) -> Finding:
     if found is None:
         return Finding(title, Verdict.UNKNOWN, "the version is not known", "see the line on the operator above")
     return met(title, f"{found.version}: {FILTERING_RULES[situation.profile.secret_filtering]}")
+
+
+def annotation_in_force(situation: Situation[Any]) -> Finding:
+    """The annotation of 6.4.6 says nothing that a version which ignores it does otherwise (from 1.32 on)."""
+    title = "The annotation says what the operator does"
+    servings = situation.snapshot.objects(KNATIVE_SERVING, SERVING_NAMESPACE)
+    values = [(live["metadata"].get("annotations") or {}).get(FILTERING_ANNOTATION) for live in servings]
+    value = next((value for value in values if value is not None), None)
+    ignored = situation.profile.secret_filtering is SecretFiltering.DEFAULT
+    if value is None or secret_filtering.is_on(value) or not ignored:
+        return met(title, "there is none" if value is None else f"it says {value}")
+    said = f"{FILTERING_ANNOTATION}={value} is ignored from 1.32 on: the filter is on, and Secrets without label unseen"
+    remedy = (
+        f"take the annotation out; an entry {secret_filtering.CONTROLLER} in spec.workloads that sets "
+        f"{secret_filtering.VARIABLE}=false is what switches the filter off"
+    )
+    return warned(title, said, remedy)
 
 
 def filtering_not_overridden(situation: Situation[Any]) -> Finding:

@@ -8,7 +8,14 @@ from typing import Any
 
 from runbooks import preconditions
 from runbooks.issuance import FOLDER_FILES
-from runbooks.kinds import CONFIG_MAP, DOMAIN_MAPPING
+from runbooks.kinds import (
+    AUTHORIZATION_POLICY,
+    CONFIG_MAP,
+    DOMAIN_MAPPING,
+    KNATIVE_SERVICE,
+    MUTATING_WEBHOOK,
+    VALIDATING_WEBHOOK,
+)
 from runbooks.manifests import SERVING_NAMESPACE
 from runbooks.parameters import CheckPrerequisites, Parameters
 from runbooks.preconditions import Need
@@ -18,6 +25,9 @@ from runbooks.rights import Right
 from runbooks.situation import Situation
 from runbooks.snapshot import Read
 from runbooks.verdicts import Finding, Verdict
+
+_OF_ALL = (preconditions.one_label_hosts, preconditions.custom_domains, preconditions.leftover_webhooks)
+_OF_ISTIO = (preconditions.authorization_policies, preconditions.annotated_services)
 
 
 def check_prerequisites(sections: Sequence[Section]) -> Section:
@@ -31,7 +41,8 @@ def check_prerequisites(sections: Sequence[Section]) -> Section:
         return tuple(section for section in sections if section.path in ("both", given.ingress))
 
     def needs(given: CheckPrerequisites) -> tuple[Need, ...]:
-        found: list[Need] = [preconditions.one_label_hosts, preconditions.custom_domains]
+        found: list[Need] = list(_OF_ALL)
+        found += _OF_ISTIO if given.ingress == "istio" else ()
         before: tuple[str, ...] = ()
         for section in of_path(given):
             own = _parameters(section, given)
@@ -41,6 +52,10 @@ def check_prerequisites(sections: Sequence[Section]) -> Section:
 
     def reads(given: CheckPrerequisites) -> tuple[Read, ...]:
         found = [Read(DOMAIN_MAPPING), Read(CONFIG_MAP, SERVING_NAMESPACE, "config-network")]
+        found += [Read(MUTATING_WEBHOOK), Read(VALIDATING_WEBHOOK)]
+        if given.ingress == "istio":
+            found.append(Read(KNATIVE_SERVICE, otherwise=tuple(given.members)))
+            found.append(Read(AUTHORIZATION_POLICY, otherwise=(SERVING_NAMESPACE, given.mesh_namespace)))
         for section in of_path(given):
             found += section.reads(_parameters(section, given))
         return tuple(dict.fromkeys(found))

@@ -97,6 +97,7 @@ ENABLE_SECRET_FILTERING = Section(
         preconditions.mesh_operator,
         preconditions.serving_with_istio,
         preconditions.filtering_rule,
+        preconditions.annotation_in_force,
         preconditions.filtering_not_overridden,
         preconditions.needed_secrets_labelled,
         preconditions.secrets_not_shared,

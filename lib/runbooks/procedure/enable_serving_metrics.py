@@ -196,6 +196,7 @@ ENABLE_SERVING_METRICS = Section(
         preconditions.mutual_tls,
         preconditions.serving_with_istio,
         preconditions.monitoring_namespace,
+        preconditions.drain_port,
     ),
     inapplicable=_inapplicable,
     steps=(

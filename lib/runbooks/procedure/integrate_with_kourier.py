@@ -103,6 +103,7 @@ INTEGRATE_WITH_KOURIER = Section(
         preconditions.mutual_tls_beside_kourier,
         preconditions.kourier_path,
         preconditions.member_namespaces,
+        preconditions.sole_member_roll,
     ),
     steps=(
         # nothing waits for the members here: each namespace closes as it joins, so the door follows at once
