@@ -55,9 +55,9 @@ class _Shapes:
 
     def __init__(self) -> None:
         self.wide, self.plain = ipywidgets.Layout(**WIDE), ipywidgets.Layout()
-        self.text, self.html = ipywidgets.TextStyle(**LABELLED), ipywidgets.HTMLStyle()
-        self.checkbox = ipywidgets.CheckboxStyle(description_width="0")
-        self.buttons = ipywidgets.ToggleButtonsStyle(button_width="auto")
+        self.text, self.html = ipywidgets.Text(style=LABELLED).style, ipywidgets.HTML().style
+        self.checkbox = ipywidgets.Checkbox(style={"description_width": "0"}).style
+        self.buttons = ipywidgets.ToggleButtons(style={"button_width": "auto"}).style
         self.label, self.auto = ipywidgets.Layout(width="14em"), ipywidgets.Layout(width="auto")
         self.side_by_side = ipywidgets.Layout(**SIDE_BY_SIDE)
 
