@@ -7,7 +7,18 @@ engineer in the middle of a change and not a developer of this library.
 
 from __future__ import annotations
 
+import re
 from typing import ClassVar
+
+_LONGEST_LINE = 20_000  # a webhook may answer with a page
+_HIDDEN = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff]"
+)
+
+
+def visible(text: str) -> str:
+    """A text with what would move the cursor, turn the line round or hide in it written out, as ``\\x1b``."""
+    return _HIDDEN.sub(lambda found: ascii(found.group())[1:-1], text)
 
 
 class RunbookError(Exception):
@@ -39,7 +50,7 @@ class RunbookError(Exception):
             found.append(f"What to do: {self.remedy}")
         if self.see:
             found.append(f"See: runbook {self.see}")
-        return found
+        return [visible(line if len(line) <= _LONGEST_LINE else line[:_LONGEST_LINE] + "…") for line in found]
 
     def _render_traceback_(self) -> list[str]:
         """What IPython prints instead of a traceback (its documented hook)."""
