@@ -399,6 +399,7 @@ def problems(
     now: dt.datetime,
     *,
     origin: str,
+    key_origin: str = "",
     renew_before_days: int = 0,
 ) -> list[str]:
     """Everything that keeps a chain and its key from serving the wildcard name; empty where it is good.
@@ -409,12 +410,13 @@ def problems(
         anchors: the trust anchors, or None where the system's own are to be used and only a handshake can tell.
         now: the time of the judgement, with a time zone.
         origin: where the pair comes from, for messages about unreadable bytes.
+        key_origin: where the key comes from, if that is elsewhere.
         renew_before_days: how many days must be left.
     """
     try:
-        chain, key = load_chain(pair.chain, origin), load_key(pair.key, origin)
+        chain, key = load_chain(pair.chain, origin), load_key(pair.key, key_origin or origin)
     except CertificateError as error:
-        return [str(error).splitlines()[0]]
+        return [f"{error.attempted}: {error.said} ({error.remedy})"]
     leaf, found = chain[0], []
     if reason := _unusable_key(leaf):
         found.append(reason)

@@ -7,18 +7,21 @@ engineer in the middle of a change and not a developer of this library.
 
 from __future__ import annotations
 
-import re
+import unicodedata
 from typing import ClassVar
 
 _LONGEST_LINE = 20_000  # a webhook may answer with a page
-_HIDDEN = re.compile(
-    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff]"
-)
+UNSEEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})  # Unicode's control, format, half of a pair, line, paragraph
 
 
 def visible(text: str) -> str:
     """A text with what would move the cursor, turn the line round or hide in it written out, as ``\\x1b``."""
-    return _HIDDEN.sub(lambda found: ascii(found.group())[1:-1], text)
+    if text.isprintable():
+        return text
+    return "".join(
+        ascii(character)[1:-1] if unicodedata.category(character) in UNSEEN and character not in "\n\t" else character
+        for character in text
+    )
 
 
 class RunbookError(Exception):

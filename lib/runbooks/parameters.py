@@ -22,15 +22,15 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 from pydantic.fields import FieldInfo
 
 from runbooks import input_file
-from runbooks.errors import ParameterError
+from runbooks.errors import UNSEEN, ParameterError
 
 # What an interactive kernel binds before the first cell; everything else in the first cell's globals() is a parameter.
 _KERNEL_NAMES = frozenset({"In", "Out", "get_ipython", "exit", "quit", "open"})
 _PLACEHOLDER = re.compile(r"<[^<>]*>")
-_UNSEEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})  # control, format, half of a pair, line, paragraph
 # what is drawn as nothing, or as a blank that no other program takes for one; a Japanese blank is a blank
-_BLANK = re.compile(r"[\u00a0\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2000-\u200a\u202f\u205f\u3164\ufe00-\ufe0f\uffa0]")
-_HALF = re.compile(r"[\ud800-\udfff]")
+_BLANK = re.compile(
+    r"[\u00a0\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2000-\u200a\u202f\u205f\u3164\ufe00-\ufe0f\uffa0]"
+)
 _LONGEST_TEXT = 1024
 _LONGEST_PATH = 4096  # Linux, PATH_MAX
 _LONGEST_FREE_TEXT = 10_000
@@ -51,15 +51,8 @@ _VERSION = r"[0-9]+\.[0-9]+(\.[0-9]+)?"
 
 def _printable(text: str) -> str:
     for character in text:
-        if unicodedata.category(character) in _UNSEEN or _BLANK.match(character):
+        if unicodedata.category(character) in UNSEEN or _BLANK.match(character):
             raise ValueError(f"holds the invisible character U+{ord(character):04X}")
-    return text
-
-
-def _storable(text: str) -> str:
-    """Free text is kept as it was typed; half of a surrogate pair is no text, and no file or record could hold it."""
-    if found := _HALF.search(text):
-        raise ValueError(f"holds U+{ord(found.group()):04X}, which is half of a character")
     return text
 
 
@@ -127,7 +120,7 @@ def _unique(names: list[str]) -> list[str]:
 
 
 Text = Annotated[str, StringConstraints(max_length=_LONGEST_TEXT), AfterValidator(_no_placeholder)]
-FreeText = Annotated[str, StringConstraints(max_length=_LONGEST_FREE_TEXT), AfterValidator(_storable)]
+FreeText = Annotated[str, StringConstraints(max_length=_LONGEST_FREE_TEXT)]
 PathText = Annotated[str, StringConstraints(max_length=_LONGEST_PATH), AfterValidator(expand)]
 Subject = Annotated[Text, StringConstraints(min_length=1, max_length=_LONGEST_SUBJECT)]
 Name = Annotated[Text, StringConstraints(pattern=rf"^{_LABEL}$")]
@@ -443,6 +436,8 @@ def _problem(model: type[Parameters], error: Mapping[str, Any]) -> str:
     kind = error["type"]
     if kind == "value_error":
         return f"{name}: {shown} {error['ctx']['error']}"
+    if kind == "string_unicode":  # typed in another encoding than UTF-8, or "\ud800" in YAML
+        return f"{name}: {shown} holds half of a character, which no file could keep"
     if kind == "string_pattern_mismatch":
         return _said(name, field, value, f"{shown} is not valid here")
     if kind in ("too_short", "greater_than_equal", "less_than_equal", "string_too_short", "string_too_long"):
@@ -459,7 +454,10 @@ def unknown(names: Iterable[str], model: type[Parameters]) -> list[str]:
         if name not in model.model_fields:
             near = difflib.get_close_matches(name[:_LONGEST_SUBJECT], model.model_fields, n=1)
             who = f"runbook {model.section} has" if model.section else "the runbooks share"
-            found.append(f"{name if len(name) <= _LONGEST_SUBJECT else _shown(name)}: {who} no such parameter" + (f"; {near[0]}?" if near else ""))
+            found.append(
+                f"{name if len(name) <= _LONGEST_SUBJECT else _shown(name)}: {who} no such parameter"
+                + (f"; {near[0]}?" if near else "")
+            )
     return found
 
 
