@@ -271,9 +271,7 @@ def _check_kubeconfig(path: str, attempted: str) -> None:
             raise ConnectionFailed(attempted, said, "set kubeconfig to a file, for example ~/.kube/config") from error
         else:
             if _QUOTED_SWITCH.search(content):
-                said = (
-                    f"insecure-skip-tls-verify is text in {one}, and any text would switch the check of the server off"
-                )
+                said = f"insecure-skip-tls-verify is text in {one}, and any text would switch the check off"
                 raise ConnectionFailed(attempted, said, "write it without quotes: true or false")
 
 
@@ -403,6 +401,7 @@ class Connection:
             live, _ = self._request("GET", kind.path(namespace, name), f"reading {ref}")
         except NotServed:
             return None
+        _found(live, self.server, f"reading {ref}", "metadata", "name")
         self._disclose(kind, live)
         return live
 
@@ -453,6 +452,9 @@ class Connection:
     ) -> dict[str, Any]:
         accept = _METADATA if metadata_only else _JSON
         answer, _ = self._request("GET", kind.path(namespace or None), attempted, query=query, accept=accept)
+        if not _is_list(answer):  # taken for an empty one, it would say that nothing is there
+            said = f"{self.server} answered in JSON, but with no list"
+            raise ConnectionFailed(attempted, said, "is this the address of an API server?")
         return only_metadata(answer, attempted) if metadata_only else answer
 
     def count(self, kind: Kind, label_selector: str = "") -> int:
@@ -662,7 +664,7 @@ def _unreachable(server: str, attempted: str, error: Exception) -> ConnectionFai
 def _decode(raw: bytes, server: str, attempted: str) -> dict[str, Any]:
     try:
         answer = json.loads(raw or b"{}")
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         start = raw[:60].decode(errors="replace").strip()
         said = f"{server} did not answer in JSON but with {start!r}"
         raise ConnectionFailed(attempted, said, "is this the address of an API server?") from error
@@ -681,6 +683,18 @@ def _body(response: Any) -> bytes:
             raise TimeoutError(f"the answer had not ended after {_ANSWER_S:g} seconds")
     response.release_conn()
     return b"".join(parts)
+
+
+def _is_list(answer: Mapping[str, Any]) -> bool:
+    """Whether an answer is a list as every API server sends it; an empty one may come without items."""
+    items = answer.get("items") or []
+    return (
+        isinstance(answer.get("kind"), str)
+        and answer["kind"].endswith("List")
+        and isinstance(answer.get("metadata"), Mapping)
+        and isinstance(items, list)
+        and all(isinstance(item, Mapping) and isinstance(item.get("metadata"), Mapping) for item in items)
+    )
 
 
 def _found(answer: Mapping[str, Any], server: str, attempted: str, *path: str) -> Any:

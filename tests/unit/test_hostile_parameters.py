@@ -91,10 +91,9 @@ def test_half_a_character_is_refused_everywhere_since_no_file_could_hold_it(mode
     assert f"{name}: " in refused(model, **{name: "a\ud800"})
 
 
-@pytest.mark.parametrize("size", [11_000, 5_000_000])
 @each_text
-def test_a_huge_text_is_refused_and_shown_in_short(model: type[Parameters], name: str, size: int) -> None:
-    assert f"{name}: '{'x' * 50}" in refused(model, **{name: "x" * size})
+def test_a_huge_text_is_refused_and_shown_in_short(model: type[Parameters], name: str) -> None:
+    assert f"{name}: '{'x' * 50}" in refused(model, **{name: "x" * 1_000_000})
 
 
 AS_TYPED = ["it's", 'say "no"', "{}", "{0.__class__}", "%s%n", "$(id)", "`id`", "; rm", "[red]", "\\n", "漢字　全角"]
@@ -103,25 +102,23 @@ AS_TYPED = ["it's", 'say "no"', "{}", "{0.__class__}", "%s%n", "$(id)", "`id`", 
 @pytest.mark.parametrize("text", AS_TYPED)
 @each_text
 def test_quotes_braces_and_percent_are_text_like_any_other(model: type[Parameters], name: str, text: str) -> None:
-    try:
-        kept = getattr(accepted(model, **{name: text}), name)
-    except ParameterError as error:
-        assert f"{name}: " in str(error)
-        assert name not in (*FREE_TEXT, "change_ticket", "organization", "context"), str(error)
-    else:
-        assert text == kept
+    if name in (*FREE_TEXT, "change_ticket", "organization", "context"):
+        assert text == getattr(accepted(model, **{name: text}), name)
+    assert harmless(problems_of(model, name, text))
+
+
+def problems_of(model: type[Parameters], name: str, text: str) -> str:
+    """What is wrong with one text; where nothing is, it is kept as it was typed."""
+    values = {"context": "admin@prod-a", "certificates_dir": "/certificates", name: text}
+    found = [said for said in parameters.problems(model, values) if said.startswith(f"{name}: ")]
+    if not found and name not in PATHS:  # ~ and ${HOME} are expanded
+        assert text == getattr(model.model_validate(values), name)
+    return str(RunbookError("reading", "; ".join(found)))
 
 
 @given(where=st.sampled_from(TEXT_FIELDS), text=st.text(st.characters(), max_size=30))
 def test_any_text_is_kept_as_typed_or_refused_by_name(where: tuple[type[Parameters], str], text: str) -> None:
-    model, name = where
-    try:
-        found = getattr(accepted(model, **{name: text}), name)
-    except ParameterError as error:
-        assert f"{name}: " in str(error)
-        assert harmless(str(error))
-    else:
-        assert text == found or name in PATHS  # ~ and ${HOME} are expanded
+    assert harmless(problems_of(*where, text))
 
 
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
@@ -345,39 +342,39 @@ PEM_BAG = b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
 
 # chain, key, and what is said of them; nothing where they are taken
 BROUGHT: dict[str, tuple[Callable[[Issue, Pair], tuple[bytes, bytes]], str]] = {
-    "RSA": (lambda issue, root: (issue(RSA), pem(RSA)), ""),
-    "EC": (lambda issue, root: (issue(EC), pem(EC)), ""),
-    "1,000 names, the wildcard last": (lambda issue, root: (issue(EC, [*MANY, WILDCARD]), pem(EC)), ""),
+    "RSA": (lambda issue, _: (issue(RSA), pem(RSA)), ""),
+    "EC": (lambda issue, _: (issue(EC), pem(EC)), ""),
+    "1,000 names, the wildcard last": (lambda issue, _: (issue(EC, [*MANY, WILDCARD]), pem(EC)), ""),
     "with its root": (lambda issue, root: (issue(EC) + root.chain, pem(EC)), ""),
-    "999 names, none of them ours": (lambda issue, root: (issue(EC, MANY), pem(EC)), "and 989 more"),
-    "EC on another curve": (lambda issue, root: (issue(EC_384), pem(EC_384)), "P-256 (secp256r1) only"),
-    "Ed25519": (lambda issue, root: (issue(ED25519), pem(ED25519)), "use an RSA or an EC key"),
-    "Ed25519 with an EC key": (lambda issue, root: (issue(ED25519), pem(EC)), "does not belong to the certificate"),
-    "another's key": (lambda issue, root: (issue(EC), pem(RSA)), "does not belong to the certificate"),
-    "an encrypted key": (lambda issue, root: (issue(EC), pem(EC, b"secret")), "the key is encrypted"),
+    "999 names, none of them ours": (lambda issue, _: (issue(EC, MANY), pem(EC)), "and 989 more"),
+    "EC on another curve": (lambda issue, _: (issue(EC_384), pem(EC_384)), "P-256 (secp256r1) only"),
+    "Ed25519": (lambda issue, _: (issue(ED25519), pem(ED25519)), "use an RSA or an EC key"),
+    "Ed25519 with an EC key": (lambda issue, _: (issue(ED25519), pem(EC)), "does not belong to the certificate"),
+    "another's key": (lambda issue, _: (issue(EC), pem(RSA)), "does not belong to the certificate"),
+    "an encrypted key": (lambda issue, _: (issue(EC), pem(EC, b"secret")), "the key is encrypted"),
     "a public key": (
-        lambda issue, root: (issue(EC), b"-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n"),
+        lambda issue, _: (issue(EC), b"-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n"),
         "reading the private key",
     ),
-    "the certificate for the key": (lambda issue, root: (issue(EC), issue(EC)), "reading the private key"),
-    "the key for the certificate": (lambda issue, root: (pem(EC), pem(EC)), "reading the certificates"),
-    "no key": (lambda issue, root: (issue(EC), b""), "reading the private key"),
-    "no certificate": (lambda issue, root: (b"", pem(EC)), "reading the certificates"),
-    "garbage": (lambda issue, root: (os.urandom(5000), pem(EC)), "reading the certificates"),
-    "garbage in PEM": (lambda issue, root: (PEM_BAG, pem(EC)), "reading the certificates"),
-    "half a certificate": (lambda issue, root: (issue(EC)[:-200], pem(EC)), "reading the certificates"),
+    "the certificate for the key": (lambda issue, _: (issue(EC), issue(EC)), "reading the private key"),
+    "the key for the certificate": (lambda _, __: (pem(EC), pem(EC)), "reading the certificates"),
+    "no key": (lambda issue, _: (issue(EC), b""), "reading the private key"),
+    "no certificate": (lambda _, __: (b"", pem(EC)), "reading the certificates"),
+    "garbage": (lambda _, __: (os.urandom(5000), pem(EC)), "reading the certificates"),
+    "garbage in PEM": (lambda _, __: (PEM_BAG, pem(EC)), "reading the certificates"),
+    "half a certificate": (lambda issue, _: (issue(EC)[:-200], pem(EC)), "reading the certificates"),
     "DER": (
-        lambda issue, root: (
+        lambda issue, _: (
             x509.load_pem_x509_certificate(issue(EC)).public_bytes(serialization.Encoding.DER),
             pem(EC),
         ),
         "-----BEGIN CERTIFICATE-----",
     ),
-    "expired": (lambda issue, root: (issue(EC, ends=dt.timedelta(hours=-1)), pem(EC)), "expired on"),
-    "not yet valid": (lambda issue, root: (issue(EC, begins=dt.timedelta(days=1)), pem(EC)), "is not valid before"),
+    "expired": (lambda issue, _: (issue(EC, ends=dt.timedelta(hours=-1)), pem(EC)), "expired on"),
+    "not yet valid": (lambda issue, _: (issue(EC, begins=dt.timedelta(days=1)), pem(EC)), "is not valid before"),
     "the root first": (lambda issue, root: (root.chain + issue(EC), pem(EC)), "leaf first, root last"),
     "a subject that clears the screen": (
-        lambda issue, root: (issue(EC, subject="\x1b[2Jshop\u202e", ends=dt.timedelta(hours=-1)), pem(EC)),
+        lambda issue, _: (issue(EC, subject="\x1b[2Jshop\u202e", ends=dt.timedelta(hours=-1)), pem(EC)),
         r"\x1b[2Jshop\u202e expired on",
     ),
 }
