@@ -44,7 +44,7 @@ def _write(folder: Path, more: bytes) -> None:
 
 
 FILES: dict[str, tuple[bytes, int, str]] = {
-    "octal": (b"timeout_s: 0600\n", 64, "'0600' is a number to YAML"),
+    "octal": (b"approval_minutes: 0600\n", 64, "'0600' is a number to YAML"),
     "twice": (b"mode: plan\nmode: apply\n", 64, "the key 'mode' is there twice"),
     "nested": (b"members: " + b"[" * 5000, 64, "brackets are nested too deep"),
     "not UTF-8": ("reason: 証明書\n".encode("euc-jp"), 64, "codec can't decode"),
@@ -68,24 +68,17 @@ def test_a_file_that_is_refused_runs_nothing(untouched: Sandbox, tmp_path: Path,
     assert not records.exists()
 
 
-TYPED: dict[str, tuple[tuple[str, str, str], str]] = {
-    "no": (("-p", "certificate_secret", "no"), "certificate_secret: False is true or false"),
-    "not a number": (("-p", "timeout_s", "nan"), "timeout_s: nan is a number"),
-    "a name that hides": (("-r", "context", "sand\u200bbox"), "holds the invisible character U+200B"),
-    "huge": (("-r", "organization", "x" * 100_000), "organization: 'xxx"),
-}
-
-
-@pytest.mark.parametrize("case", TYPED)
-def test_what_papermill_passes_on_is_refused_by_the_notebook(untouched: Sandbox, tmp_path: Path, case: str) -> None:
-    arguments, words = TYPED[case]
-    since = untouched.audit_position()
-    target = tmp_path / "out.ipynb"
-    refused = papermill(untouched, STEM, target, "-p", "mode", "apply", *arguments)
+def test_what_papermill_passes_on_is_refused_by_the_notebook(untouched: Sandbox, tmp_path: Path) -> None:
+    typed = ("-p", "certificate_secret", "True", "-p", "timeout_s", "nan", "-r", "context", "sand\u200bbox")
+    since, target = untouched.audit_position(), tmp_path / "out.ipynb"
+    huge = ("-r", "organization", "x" * 100_000)
+    refused = papermill(untouched, STEM, target, "-p", "mode", "apply", *typed, *huge)
     assert (1, since) == (refused.returncode, untouched.audit_position())
-    assert words in refused.stderr
-    assert 64 * "x" not in "".join(_errors(target)) or len("".join(_errors(target))) < 2000
-    assert [] == [line for line in _errors(target) if "Traceback" in line]
+    said = "".join(_errors(target))
+    for words in ("certificate_secret: True is", "timeout_s: nan is", "character U+200B", "organization: 'xxx"):
+        assert words in said
+    assert len(said) < 3000
+    assert "Traceback" not in said
 
 
 def _errors(path: Path) -> list[str]:
