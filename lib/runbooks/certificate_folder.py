@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from runbooks import input_file
 from runbooks.errors import CertificateError, ChangedSincePlan
 
 
@@ -22,11 +23,12 @@ def read(folder: str, names: Iterable[str]) -> dict[str, bytes]:
     for name in names:
         path = Path(folder, name)
         try:
-            found[name] = path.read_bytes()
+            found[name] = input_file.read(path)
         except FileNotFoundError:
             continue
         except OSError as error:
-            raise CertificateError(f"reading {path}", error.strerror or str(error), "make it readable") from error
+            remedy = "let certificates_dir name a folder whose files can be read"
+            raise CertificateError(f"reading {path}", error.strerror or str(error), remedy) from error
     return found
 
 
@@ -37,7 +39,7 @@ def read_file(parameter: str, path: str) -> bytes | None:
         CertificateError: it is there and cannot be read.
     """
     try:
-        return Path(path).read_bytes()
+        return input_file.read(Path(path))
     except FileNotFoundError:
         return None
     except OSError as error:

@@ -22,10 +22,16 @@ from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from runbooks.errors import CertificateError
+from runbooks.verdicts import few
 
 ROOT_KEY, ROOT_CRT = "root.key", "root.crt"
 LEAF_KEY, LEAF_CSR, LEAF_CRT = "wildcard.key", "wildcard.csr", "wildcard.crt"
 
+# what cryptography says of bytes that are no certificate, or one of a kind that it does not know
+_UNREADABLE = (
+    *(ValueError, TypeError, UnsupportedAlgorithm),
+    *(x509.DuplicateExtension, x509.InvalidVersion, x509.UnsupportedGeneralNameType),
+)
 _KEY_BITS = 2048  # the documented -newkey rsa:2048
 _CLOCK_SKEW = dt.timedelta(minutes=5)  # a verifier whose clock is a little behind still accepts a new certificate
 _LONGEST_COMMON_NAME = 64  # RFC 5280, ub-common-name
@@ -102,13 +108,24 @@ def load_chain(pem: bytes, origin: str) -> list[x509.Certificate]:
     """
     try:
         chain = x509.load_pem_x509_certificates(pem)
-    except ValueError as error:
+        for certificate in chain:
+            _read_whole(certificate)
+    except _UNREADABLE as error:
         raise CertificateError(
             f"reading the certificates in {origin}",
             str(error),
             "give a PEM file that holds -----BEGIN CERTIFICATE-----",
         ) from error
     return chain
+
+
+def _read_whole(found: x509.Certificate | x509.CertificateSigningRequest) -> None:
+    """Read now what cryptography would read, and refuse, only where it is asked for."""
+    found.public_key().public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    if isinstance(found, x509.Certificate):
+        describe(found)
+    else:
+        _ = (found.subject, found.extensions)
 
 
 def load_key(pem: bytes, origin: str) -> PrivateKeyTypes:
@@ -412,6 +429,7 @@ def problems(
     now: dt.datetime,
     *,
     origin: str,
+    key_origin: str = "",
     renew_before_days: int = 0,
 ) -> list[str]:
     """Everything that keeps a chain and its key from serving the wildcard name; empty where it is good.
@@ -422,19 +440,20 @@ def problems(
         anchors: the trust anchors, or None where the system's own are to be used and only a handshake can tell.
         now: the time of the judgement, with a time zone.
         origin: where the pair comes from, for messages about unreadable bytes.
+        key_origin: where the key comes from, if that is elsewhere.
         renew_before_days: how many days must be left.
     """
     try:
-        chain, key = load_chain(pair.chain, origin), load_key(pair.key, origin)
+        chain, key = load_chain(pair.chain, origin), load_key(pair.key, key_origin or origin)
     except CertificateError as error:
-        return [str(error).splitlines()[0]]
+        return [f"{error.attempted}: {error.said} ({error.remedy})"]
     leaf, found = chain[0], []
     if reason := _unusable_key(leaf):
         found.append(reason)
     if not key_matches(leaf, key):
         found.append("the private key does not belong to the certificate")
     if not covers(leaf, wildcard):
-        names = ", ".join(_dns_names(leaf)) or "none"
+        names = few(_dns_names(leaf)) or "none"
         found.append(f"the subject alternative names ({names}) do not cover {wildcard}")
     for certificate in chain:
         if certificate.not_valid_before_utc > now:
@@ -562,7 +581,8 @@ def request_problem(request: bytes, key: bytes, rules: Rules, origin: str) -> st
     """Why a signing request on disk cannot be used as it is; empty where it can."""
     try:
         csr = x509.load_pem_x509_csr(request)
-    except ValueError as error:
+        _read_whole(csr)
+    except _UNREADABLE as error:
         return f"{origin} cannot be read: {error}"
     encoding, form = serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
     public_key = load_key(key, LEAF_KEY).public_key()

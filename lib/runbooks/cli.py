@@ -23,7 +23,7 @@ from rich.table import Table
 
 from runbooks import cli_records, environments
 from runbooks import run as runs
-from runbooks.errors import ParameterError, RunbookError, UsageError
+from runbooks.errors import ParameterError, RunbookError, UsageError, visible
 from runbooks.handled_secrets import environment
 from runbooks.parameters import (
     Parameters,
@@ -414,7 +414,7 @@ def _run_one(
         with _Progress(console, recorder.shown) as progress:
             ran = runs.execute(section, values, recorder.folder, progress, recorder, recorder.kept)
     style = _STYLES.get(ran.exit_code, "red")
-    console.print(f"  [{style}]{escape(ran.outcome)}[/]: {escape(ran.reason)} ({ran.seconds:.1f} s)\n")
+    console.print(f"  [{style}]{escape(ran.outcome)}[/]: {escape(visible(ran.reason))} ({ran.seconds:.1f} s)\n")
     return ran
 
 
@@ -423,7 +423,7 @@ class _Progress:
 
     def __init__(self, console: Console, shown: Callable[[str], str]) -> None:
         self._console = console
-        self._shown: Callable[[str], str] = lambda line: escape(shown(line))
+        self._shown: Callable[[str], str] = lambda line: escape(visible(shown(line)))
         self._status: Status | None = console.status("starting a kernel") if console.is_terminal else None
         self._cell, self._since = "", 0.0
 
@@ -467,7 +467,7 @@ def _show_outcomes(found: Sequence[Ran], console: Console) -> None:
         outcome = f"[{_STYLES.get(ran.exit_code, 'red')}]{escape(ran.outcome):{width}}[/]"
         console.print(f"{ran.section}  {outcome}  {ran.seconds:5.1f} s  {escape(_short(ran.notebook))}")
         if ran.outcome == Outcome.NOT_RUN:
-            console.print(f"       {'':{width}}because {escape(ran.reason)}")
+            console.print(f"       {'':{width}}because {escape(visible(ran.reason))}")
         proven = [check["title"] for check in ran.facts.get("checks", ()) if check["proof"] == Proof.PROVEN]
         for title in proven:
             console.print(f"       [dim]{'':{width}}[/][green]✓[/] {escape(title)}")

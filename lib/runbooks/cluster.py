@@ -8,28 +8,36 @@ in one place (``_raise_for``).
 from __future__ import annotations
 
 import base64
+import contextlib
 import functools
 import json
 import logging
+import os
 import re
+import signal
 import socket
+import subprocess
 import threading
+import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlencode
+from typing import Any, TypeVar
+from urllib.parse import urlencode, urlsplit
 
 import urllib3
 import yaml
 from kubernetes import config
 from kubernetes.client import ApiClient, Configuration
 from kubernetes.client.exceptions import ApiException
+from kubernetes.config import kube_config
 from kubernetes.config.config_exception import ConfigException
+from kubernetes.config.exec_provider import ExecProvider
 from kubernetes.stream.ws_client import portforward_call
 
-from runbooks import batch
+from runbooks import batch, input_file
 from runbooks.disclosure import Disclosure
 from runbooks.errors import Conflict, ConnectionFailed, Forbidden, NotServed, ServerRefused
 from runbooks.kinds import POD, SECRET, Kind, ObjectRef
@@ -38,16 +46,24 @@ from runbooks.plan import LIST_MANAGER, Desired, compare, list_patch
 from runbooks.rights import Right
 from runbooks.snapshot import Live, Read, Snapshot
 
-_TIMEOUT_S = (5, 60)  # to connect, to answer
+_TIMEOUT_S = (5, 60)  # to connect, to go on with the answer
+_ANSWER_S = 300  # for a whole answer, however slowly it trickles in
+_LOGIN_S = 120  # for a login program: some wait for a person in a browser
+_CHUNK = 65536
+_MOST_WORDS = 1000
 _PAGE = 500
 _LIST_ATTEMPTS = 20
 _METADATA = "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io"
 _SIZE_METRIC = re.compile(
     r"^apiserver_resource_size_estimate_bytes\{(?P<labels>[^}]*)\}\s+(?P<value>\S+)", re.MULTILINE
 )
+_QUOTED_SWITCH = re.compile(rb"""^[^#\n]*\binsecure-skip-tls-verify["']?\s*:\s*["']""", re.MULTILINE)
 # admission answers with 403 too, and no role would change its mind
 _ADMISSION = re.compile(r"(exceeded|failed) quota|admission webhook|is being terminated|ValidatingAdmissionPolicy")
 _APPLY, _JSON_PATCH, _JSON = "application/apply-patch+yaml", "application/json-patch+json", "application/json"
+
+
+R = TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -75,24 +91,21 @@ def connect(kubeconfig: str, context: str) -> Connection:
     """
     configuration = Configuration()
     attempted = f"reading context {context} of {kubeconfig or 'the default kubeconfig'}"
+    if context != "in-cluster":
+        _check_kubeconfig(kubeconfig, attempted)
     try:
         with _Overheard() as overheard:
-            if context == "in-cluster":
-                config.load_incluster_config(client_configuration=configuration)
-            else:
-                _check_kubeconfig(kubeconfig, attempted)
-                config.load_kube_config(
-                    config_file=kubeconfig or None,
-                    context=context,
-                    client_configuration=configuration,
-                    persist_config=False,
-                )
+            # the renewal of an OpenID token, which the client does by itself, has no time-out either
+            within(_LOGIN_S + 10, lambda: _load(kubeconfig, context, configuration))
         if overheard.words:
             raise ConfigException("; ".join(overheard.words))
-    except (ConfigException, yaml.YAMLError, OSError, TypeError, ValueError) as error:
-        said = " ".join(str(error).split())
+        server = urlsplit(configuration.host)
+        if server.scheme not in ("http", "https") or not server.hostname:
+            raise ConfigException(f"its server is {configuration.host!r}, and not an https:// address")
+        api = ApiClient(configuration)
+    except _BROKEN as error:
         remedy = "oc config get-contexts lists the contexts; oc whoami tries the context's login program"
-        raise ConnectionFailed(attempted, said, remedy) from error
+        raise ConnectionFailed(attempted, _without_content(error), remedy) from None
     configuration.connection_pool_maxsize = batch.CONNECTIONS
     # a server that is away is said at once; one that is overloaded or restarting is asked again
     configuration.retries = urllib3.Retry(
@@ -100,11 +113,113 @@ def connect(kubeconfig: str, context: str) -> Connection:
     )
     disclosure = Disclosure.from_environment()
     if header := configuration.api_key.get("BearerToken") or configuration.api_key.get("authorization"):
+        if not (header.isascii() and header.isprintable()):  # the client would quote it
+            said = "its token holds characters that no token has"
+            raise ConnectionFailed(attempted, said, "oc login again")
         # whatever gave it out: the kubeconfig, a file, or a login program
         disclosure.tell(f"token of the context {context}", header.rpartition(" ")[2].encode())
     if configuration.key_file and Path(configuration.key_file).is_file():
         disclosure.tell(f"client key of the context {context}", Path(configuration.key_file).read_bytes())
-    return Connection(ApiClient(configuration), context, disclosure)
+    return Connection(api, context, disclosure)
+
+
+def _load(kubeconfig: str, context: str, configuration: Configuration) -> None:
+    if context == "in-cluster":
+        config.load_incluster_config(client_configuration=configuration)
+    else:
+        config.load_kube_config(
+            config_file=kubeconfig or None, context=context, client_configuration=configuration, persist_config=False
+        )
+
+
+# what the client says of a kubeconfig that is not what it expects; its own words for it are Python's
+_BROKEN = (
+    *(ConfigException, yaml.YAMLError, urllib3.exceptions.HTTPError, ImportError),
+    *(OSError, ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError),
+)
+
+
+def _without_content(error: Exception) -> str:
+    """The client's words without the entries of the kubeconfig, which it quotes whole: token, key and all."""
+    said = " ".join(str(error).split())
+    if isinstance(error, ImportError):  # PySocks
+        return f"it asks for something that is not installed here: {said}"
+    if isinstance(error, ConfigException | yaml.YAMLError | OSError | urllib3.exceptions.HTTPError):
+        return re.sub(r"\{.*\}", "{…}", said)
+    return f"it is not as a kubeconfig should be ({re.sub(r'[{].*[}]', '{…}', said)})"
+
+
+def within(seconds: float, call: Callable[[], R]) -> R:
+    """What a call of the client returns that knows no time-out of its own.
+
+    Raises:
+        TimeoutError: it has not returned by then. It is left behind in a thread that no process waits for.
+        Exception: as the call.
+    """
+    answer: Future[R] = Future()
+
+    def work() -> None:
+        try:
+            answer.set_result(call())
+        except BaseException as error:
+            answer.set_exception(error)
+
+    threading.Thread(target=work, daemon=True).start()
+    try:
+        return answer.result(seconds)
+    except TimeoutError as error:
+        if answer.done():
+            raise
+        raise TimeoutError(f"there was no answer in {seconds:.0f} seconds") from error
+
+
+class _LoginProgram(ExecProvider):  # type: ignore[misc]
+    """A login program with a deadline; the client would wait for it without end, and has no place to say for how long.
+
+    It gets no standard input: a question that nobody sees is no way to log in.
+    """
+
+    def run(self, previous_response: Any = None) -> Any:  # noqa: ARG002 the client's signature
+        info = {"apiVersion": self.api_version, "kind": "ExecCredential", "spec": {"interactive": False}}
+        if self.cluster:
+            info["spec"]["cluster"] = self.cluster.value
+        program = str(self.args[0])
+        with subprocess.Popen(
+            self.args,
+            env={**self.env, "KUBERNETES_EXEC_INFO": json.dumps(info)},
+            cwd=self.cwd,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        ) as process:
+            try:
+                stdout, stderr = process.communicate(timeout=_LOGIN_S)
+            except BaseException as error:  # a signal of ours, too
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                if not isinstance(error, subprocess.TimeoutExpired):
+                    raise
+                raise ConfigException(f"its login program {program} did not end in {_LOGIN_S:g} seconds") from None
+        if process.returncode:
+            words = stderr.decode(errors="replace").strip()[:_MOST_WORDS]
+            raise ConfigException(f"its login program {program} ended with {process.returncode}. {words}")
+        return self._status(stdout, program)
+
+    def _status(self, stdout: bytes, program: str) -> Any:
+        try:
+            answer = json.loads(stdout)
+            status = answer["status"]
+            if answer["apiVersion"] != self.api_version or not isinstance(status, dict):
+                raise ValueError(answer)
+        except (ValueError, LookupError, TypeError, RecursionError):
+            # not what it printed: that may be a token
+            said = f"its login program {program} printed no ExecCredential of {self.api_version}"
+            raise ConfigException(said) from None
+        return status
+
+
+kube_config.ExecProvider = _LoginProgram
 
 
 def contexts(kubeconfig: str) -> list[str]:
@@ -114,12 +229,11 @@ def contexts(kubeconfig: str) -> list[str]:
         ConnectionFailed: it cannot be read.
     """
     attempted = f"reading the contexts of {kubeconfig or 'the default kubeconfig'}"
+    _check_kubeconfig(kubeconfig, attempted)
     try:
         found, current = config.list_kube_config_contexts(kubeconfig or None)
-    except (ConfigException, yaml.YAMLError, OSError, TypeError, ValueError, KeyError) as error:
-        raise ConnectionFailed(
-            attempted, " ".join(str(error).split()), "set kubeconfig to a kubeconfig file"
-        ) from error
+    except _BROKEN as error:
+        raise ConnectionFailed(attempted, _without_content(error), "set kubeconfig to a kubeconfig file") from None
     names = [str(one["name"]) for one in found]
     return sorted(names, key=lambda name: name != (current or {}).get("name"))
 
@@ -143,12 +257,22 @@ class _Overheard(logging.Handler):
 
 
 def _check_kubeconfig(path: str, attempted: str) -> None:
-    if path and not Path(path).is_file():
-        raise ConnectionFailed(
-            attempted,
-            "it is not a file" if Path(path).exists() else "there is no such file",
-            "set kubeconfig to a file, for example ~/.kube/config",
-        )
+    """Read it once by ourselves: the client would wait for a pipe without end, and read whatever is there."""
+    for one in (path or config.KUBE_CONFIG_DEFAULT_LOCATION).split(os.pathsep):
+        try:
+            content = input_file.read(Path(one).expanduser())
+        except FileNotFoundError as error:
+            if path:  # of the usual ones some may be missing, and the client says so where all are
+                said, remedy = "there is no such file", "set kubeconfig to a file, for example ~/.kube/config"
+                raise ConnectionFailed(attempted, said, remedy) from error
+        except (OSError, RuntimeError) as error:
+            said = getattr(error, "strerror", "") or str(error)
+            said = "it is not a file" if isinstance(error, IsADirectoryError) else said
+            raise ConnectionFailed(attempted, said, "set kubeconfig to a file, for example ~/.kube/config") from error
+        else:
+            if _QUOTED_SWITCH.search(content):
+                said = f"insecure-skip-tls-verify is text in {one}, and any text would switch the check off"
+                raise ConnectionFailed(attempted, said, "write it without quotes: true or false")
 
 
 class Connection:
@@ -217,7 +341,7 @@ class Connection:
             if body is not None:
                 headers["Content-Type"] = content_type
             response = self._api.call_api(method, url, headers, content, _request_timeout=_TIMEOUT_S)
-            raw = response.read()
+            raw = _body(response.response)
         except (ApiException, urllib3.exceptions.HTTPError, OSError) as error:
             raise _unreachable(self.server, attempted, error) from error
         return response.status, raw, response.headers.get("Audit-Id", "")
@@ -229,17 +353,18 @@ class Connection:
             ConnectionFailed: the server cannot be reached or does not accept the credentials.
         """
         answer, _ = self._request("GET", "/version", f"connecting to {self.server}")
-        return str(answer.get("gitVersion", "unknown"))
+        return str(_found(answer, self.server, f"connecting to {self.server}", "gitVersion"))
 
     def whoami(self) -> str:
         """The user's name as the API server sees it; ``unknown`` on servers that cannot say (before 1.28)."""
         path = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
         body = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
+        attempted = "asking the server who we are"
         try:
-            answer, _ = self._request("POST", path, "asking the server who we are", body=body)
+            answer, _ = self._request("POST", path, attempted, body=body)
         except ServerRefused:
             return "unknown"
-        return str(answer["status"]["userInfo"]["username"])
+        return str(_found(answer, self.server, attempted, "status", "userInfo", "username"))
 
     def may(self, right: Right) -> bool:
         """Whether the account has a right (a SelfSubjectAccessReview)."""
@@ -258,8 +383,9 @@ class Connection:
             "spec": {"resourceAttributes": {key: value for key, value in attributes.items() if value}},
         }
         path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
-        answer, _ = self._request("POST", path, f"asking whether we may {right}", body=body)
-        return bool(answer["status"]["allowed"])
+        attempted = f"asking whether we may {right}"
+        answer, _ = self._request("POST", path, attempted, body=body)
+        return _found(answer, self.server, attempted, "status", "allowed") is True
 
     # --- reading -------------------------------------------------------------------------------------------------
 
@@ -275,6 +401,7 @@ class Connection:
             live, _ = self._request("GET", kind.path(namespace, name), f"reading {ref}")
         except NotServed:
             return None
+        _found(live, self.server, f"reading {ref}", "metadata", "name")
         self._disclose(kind, live)
         return live
 
@@ -325,6 +452,9 @@ class Connection:
     ) -> dict[str, Any]:
         accept = _METADATA if metadata_only else _JSON
         answer, _ = self._request("GET", kind.path(namespace or None), attempted, query=query, accept=accept)
+        if not _is_list(answer):  # taken for an empty one, it would say that nothing is there
+            said = f"{self.server} answered in JSON, but with no list"
+            raise ConnectionFailed(attempted, said, "is this the address of an API server?")
         return only_metadata(answer, attempted) if metadata_only else answer
 
     def count(self, kind: Kind, label_selector: str = "") -> int:
@@ -475,8 +605,11 @@ class Connection:
         path = f"/api/v1/namespaces/{namespace}/pods/{pod}/portforward"
         _, url, headers, _, _ = self._api.param_serialize("GET", path, auth_settings=["BearerToken"])
         try:
-            forward = portforward_call(
-                self._api.configuration, "GET", url, query_params=[("ports", str(port))], headers=headers
+            forward = within(
+                sum(_TIMEOUT_S),
+                lambda: portforward_call(
+                    self._api.configuration, "GET", url, query_params=[("ports", str(port))], headers=headers
+                ),
             )
             return forward.socket(port)  # type: ignore[no-any-return]
         except (ApiException, OSError, ValueError) as error:
@@ -519,7 +652,9 @@ def size_estimate(metrics: str, kind: Kind) -> int | None:
 def _unreachable(server: str, attempted: str, error: Exception) -> ConnectionFailed:
     reason = getattr(error, "reason", None) or error
     said = " ".join(str(reason).split())
-    if "CERTIFICATE_VERIFY_FAILED" in said:
+    if "certificate has expired" in said or "not yet valid" in said or "valid for" in said or "match" in said:
+        remedy = f"look at the certificate that {server} shows, and at this machine's clock"
+    elif "CERTIFICATE_VERIFY_FAILED" in said:
         remedy = f"the kubeconfig's certificate-authority does not belong to {server}"
     else:
         remedy = f"check that {server} is up and that this machine may reach it (proxy, firewall, VPN)"
@@ -529,13 +664,48 @@ def _unreachable(server: str, attempted: str, error: Exception) -> ConnectionFai
 def _decode(raw: bytes, server: str, attempted: str) -> dict[str, Any]:
     try:
         answer = json.loads(raw or b"{}")
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         start = raw[:60].decode(errors="replace").strip()
         said = f"{server} did not answer in JSON but with {start!r}"
         raise ConnectionFailed(attempted, said, "is this the address of an API server?") from error
     if not isinstance(answer, dict):
         raise ConnectionFailed(attempted, f"{server} answered {type(answer).__name__}", "is this an API server?")
     return answer
+
+
+def _body(response: Any) -> bytes:
+    """The whole body of an answer, which may not trickle in for ever."""
+    parts, deadline = [], time.monotonic() + _ANSWER_S
+    while part := response.read1(_CHUNK):
+        parts.append(part)
+        if time.monotonic() > deadline:
+            response.close()
+            raise TimeoutError(f"the answer had not ended after {_ANSWER_S:g} seconds")
+    response.release_conn()
+    return b"".join(parts)
+
+
+def _is_list(answer: Mapping[str, Any]) -> bool:
+    """Whether an answer is a list as every API server sends it; an empty one may come without items."""
+    items = answer.get("items") or []
+    return (
+        isinstance(answer.get("kind"), str)
+        and answer["kind"].endswith("List")
+        and isinstance(answer.get("metadata"), Mapping)
+        and isinstance(items, list)
+        and all(isinstance(item, Mapping) and isinstance(item.get("metadata"), Mapping) for item in items)
+    )
+
+
+def _found(answer: Mapping[str, Any], server: str, attempted: str, *path: str) -> Any:
+    """What stands at a path of an answer, on which nothing may be guessed."""
+    found: Any = answer
+    for name in path:
+        if not isinstance(found, Mapping) or name not in found:
+            said = f"{server} answered in JSON, but without {'.'.join(path)}"
+            raise ConnectionFailed(attempted, said, "is this the address of an API server?")
+        found = found[name]
+    return found
 
 
 def _raise_for(status: int, answer: Mapping[str, Any], attempted: str, audit_id: str) -> None:

@@ -7,7 +7,21 @@ engineer in the middle of a change and not a developer of this library.
 
 from __future__ import annotations
 
+import unicodedata
 from typing import ClassVar
+
+_LONGEST_LINE = 20_000  # a webhook may answer with a page
+UNSEEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})  # Unicode's control, format, half of a pair, line, paragraph
+
+
+def visible(text: str) -> str:
+    """A text with what would move the cursor, turn the line round or hide in it written out, as ``\\x1b``."""
+    if text.isprintable():
+        return text
+    return "".join(
+        ascii(character)[1:-1] if unicodedata.category(character) in UNSEEN and character not in "\n\t" else character
+        for character in text
+    )
 
 
 class RunbookError(Exception):
@@ -39,7 +53,7 @@ class RunbookError(Exception):
             found.append(f"What to do: {self.remedy}")
         if self.see:
             found.append(f"See: runbook {self.see}")
-        return found
+        return [visible(line if len(line) <= _LONGEST_LINE else line[:_LONGEST_LINE] + "…") for line in found]
 
     def _render_traceback_(self) -> list[str]:
         """What IPython prints instead of a traceback (its documented hook)."""

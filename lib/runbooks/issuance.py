@@ -194,13 +194,16 @@ def _anchors(situation: Situation[Any]) -> list[Any] | None:
     return certificates.load_chain(situation.trust_anchor, "the trust anchor")
 
 
-def _require_good(pair: Pair, situation: Situation[CreateIngressCertificates], origin: str) -> None:
+def _require_good(
+    pair: Pair, situation: Situation[CreateIngressCertificates], origin: str, key_origin: str = ""
+) -> None:
     found = certificates.problems(
         pair,
         situation.wildcard,
         _anchors(situation),
         situation.now,
         origin=origin,
+        key_origin=key_origin,
         renew_before_days=situation.parameters.renew_before_days,
     )
     if found:
@@ -214,7 +217,7 @@ def _require_good(pair: Pair, situation: Situation[CreateIngressCertificates], o
 def _files(situation: Situation[CreateIngressCertificates]) -> Issuance:
     # the parameters name both, and what cannot be read is an error
     pair = Pair(situation.given_file("chain_file") or b"", situation.given_file("key_file") or b"")
-    _require_good(pair, situation, situation.parameters.chain_file)
+    _require_good(pair, situation, situation.parameters.chain_file, situation.parameters.key_file)
     return Issuance(served=pair)
 
 
@@ -238,7 +241,7 @@ def _request(situation: Situation[CreateIngressCertificates]) -> Issuance:
         if not key:
             raise CertificateError(f"looking for {folder}/{LEAF_KEY}", "it is not there", "bring it back")
         origin = f"{folder}/{LEAF_CRT}" if given_chain is None else given.chain_file
-        _require_good(Pair(chain, key), situation, origin)
+        _require_good(Pair(chain, key), situation, origin, f"{folder}/{LEAF_KEY}")
         return Issuance(served=Pair(chain, key))
     found = {}
     make = given.mode != "verify"

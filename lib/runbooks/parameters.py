@@ -11,6 +11,8 @@ import datetime as dt
 import difflib
 import os
 import re
+import reprlib
+import unicodedata
 from collections.abc import Hashable, Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, get_args, get_origin
@@ -19,14 +21,22 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 from pydantic.fields import FieldInfo
 
-from runbooks.errors import ParameterError
+from runbooks import input_file
+from runbooks.errors import UNSEEN, ParameterError
 
 # What an interactive kernel binds before the first cell; everything else in the first cell's globals() is a parameter.
 _KERNEL_NAMES = frozenset({"In", "Out", "get_ipython", "exit", "quit", "open"})
 _PLACEHOLDER = re.compile(r"<[^<>]*>")
-_CONTROL = re.compile(
-    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u2064\u2066-\u206f\ufeff]"
+# what is drawn as nothing, or as a blank that no other program takes for one; a Japanese blank is a blank
+_BLANK = re.compile(
+    r"[\u00a0\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2000-\u200a\u202f\u205f\u3164\ufe00-\ufe0f\uffa0]"
 )
+_LONGEST_TEXT = 1024
+_LONGEST_PATH = 4096  # Linux, PATH_MAX
+_LONGEST_FREE_TEXT = 10_000
+_LONGEST_SUBJECT = 64  # RFC 5280, ub-organization-name and ub-common-name
+_MOST_PROBLEMS = 20
+_DECIMAL = re.compile(r"[-+]?(0|[1-9][0-9]*)")
 _VARIABLE = re.compile(r"\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\}")
 # what people change by hand is theirs to lose; controllers and GitOps would only change it back
 _HANDS = (
@@ -36,12 +46,13 @@ _HANDS = (
 _LABEL = r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
 _SERVING_NAMESPACE = "knative-serving"
 _OUTSIDE_BESIDE_KOURIER = (_SERVING_NAMESPACE, "knative-serving-ingress")
-_VERSION = r"\d+\.\d+(\.\d+)?"
+_VERSION = r"[0-9]+\.[0-9]+(\.[0-9]+)?"
 
 
 def _printable(text: str) -> str:
-    if found := _CONTROL.search(text):
-        raise ValueError(f"holds the invisible character U+{ord(found.group()):04X}")
+    for character in text:
+        if unicodedata.category(character) in UNSEEN or _BLANK.match(character):
+            raise ValueError(f"holds the invisible character U+{ord(character):04X}")
     return text
 
 
@@ -72,7 +83,7 @@ def expand(text: str) -> str:
         return os.environ[name]
 
     try:
-        path = Path(_VARIABLE.sub(value, text)).expanduser()
+        path = Path(_printable(_VARIABLE.sub(value, text))).expanduser()
     except RuntimeError as error:
         raise ValueError("names a home folder that is not known") from error
     if not path.is_absolute():
@@ -108,9 +119,10 @@ def _unique(names: list[str]) -> list[str]:
     return names
 
 
-Text = Annotated[str, AfterValidator(_no_placeholder)]
-FreeText = Annotated[str, AfterValidator(lambda text: text)]
-PathText = Annotated[str, AfterValidator(expand)]
+Text = Annotated[str, StringConstraints(max_length=_LONGEST_TEXT), AfterValidator(_no_placeholder)]
+FreeText = Annotated[str, StringConstraints(max_length=_LONGEST_FREE_TEXT)]
+PathText = Annotated[str, StringConstraints(max_length=_LONGEST_PATH), AfterValidator(expand)]
+Subject = Annotated[Text, StringConstraints(min_length=1, max_length=_LONGEST_SUBJECT)]
 Name = Annotated[Text, StringConstraints(pattern=rf"^{_LABEL}$")]
 DottedName = Annotated[Text, StringConstraints(pattern=rf"^{_LABEL}(\.{_LABEL})*$", max_length=253)]
 Domain = Annotated[Text, StringConstraints(pattern=rf"^({_LABEL}(\.{_LABEL})+)?$", max_length=251)]
@@ -175,7 +187,7 @@ class Parameters(BaseModel):
         description="folder of root.crt, root.key, wildcard.crt and wildcard.key",
         examples=["~/certificates/prod-a"],
     )
-    trust_anchor: Annotated[str, AfterValidator(_trust_anchor)] = Field(
+    trust_anchor: Annotated[str, StringConstraints(max_length=_LONGEST_PATH), AfterValidator(_trust_anchor)] = Field(
         "",
         description="CA file that clients trust, or system; empty: root.crt in certificates_dir",
         examples=["/etc/pki/example-ca.crt"],
@@ -249,10 +261,8 @@ class CreateIngressCertificates(Parameters):
     chain_file: PathText = Field(
         "", description="files and request: the certificate chain, leaf first, PEM", examples=["~/wildcard-chain.crt"]
     )
-    organization: Text = Field("Example Inc.", description="O of the certificates' subjects")
-    root_common_name: Annotated[Text, StringConstraints(min_length=1)] = Field(
-        "example.com", description="CN of the root's subject"
-    )
+    organization: Subject = Field("Example Inc.", description="O of the certificates' subjects")
+    root_common_name: Subject = Field("example.com", description="CN of the root's subject")
     root_valid_days: Annotated[int, Field(ge=1, le=36500)] = Field(365, description="validity of a new root, in days")
     valid_days: Annotated[int, Field(ge=1, le=3650)] = Field(
         365, description="validity of a new wildcard certificate, in days; never beyond its root"
@@ -398,8 +408,21 @@ def example(field: FieldInfo) -> Any:
     return field.default if field.default not in ("", []) else (allowed_values(field) or ("…",))[0]
 
 
+_short = reprlib.Repr()
+_short.maxstring = _short.maxother = 200
+_short.maxlist, _short.maxlevel = 10, 2
+
+
+def _shown(value: object) -> str:
+    """A value as an error shows it: its start, where it is longer than anybody reads."""
+    try:
+        return _short.repr(value)
+    except ValueError:  # a number of thousands of digits is refused by repr() itself
+        return f"a number of {value.bit_length():,} bits" if isinstance(value, int) else type(value).__name__
+
+
 def _said(name: str, field: FieldInfo, value: object, reason: str) -> str:
-    shown = f"{value!r} is {_GIVEN.get(type(value), type(value).__name__)}"
+    shown = f"{_shown(value)} is {_GIVEN.get(type(value), type(value).__name__)}"
     if type(value) is float and _plain_type(field) is str:
         shown += " (YAML reads 1.30 as the number 1.3: put it in quotes)"
     what = reason or f"{shown}; wanted {wanted(field)}"
@@ -409,15 +432,18 @@ def _said(name: str, field: FieldInfo, value: object, reason: str) -> str:
 def _problem(model: type[Parameters], error: Mapping[str, Any]) -> str:
     name = str(error["loc"][0])
     field, value = model.model_fields[name], error["input"]
+    shown = _shown(value)
     kind = error["type"]
     if kind == "value_error":
-        return f"{name}: {value!r} {error['ctx']['error']}"
+        return f"{name}: {shown} {error['ctx']['error']}"
+    if kind == "string_unicode":  # typed in another encoding than UTF-8, or "\ud800" in YAML
+        return f"{name}: {shown} holds half of a character, which no file could keep"
     if kind == "string_pattern_mismatch":
-        return _said(name, field, value, f"{value!r} is not valid here")
+        return _said(name, field, value, f"{shown} is not valid here")
     if kind in ("too_short", "greater_than_equal", "less_than_equal", "string_too_short", "string_too_long"):
-        return _said(name, field, value, f"{value!r}: {error['msg'].lower()}")
+        return _said(name, field, value, f"{shown}: {error['msg'].lower()}")
     if len(error["loc"]) > 1:
-        return f"{name}: item {error['loc'][1]} ({value!r}) is not text"
+        return f"{name}: item {error['loc'][1]} ({shown}) is not text"
     return _said(name, field, value, "")
 
 
@@ -426,9 +452,10 @@ def unknown(names: Iterable[str], model: type[Parameters]) -> list[str]:
     found = []
     for name in names:
         if name not in model.model_fields:
-            near = difflib.get_close_matches(name, model.model_fields, n=1)
+            near = difflib.get_close_matches(name[:_LONGEST_SUBJECT], model.model_fields, n=1)
             who = f"runbook {model.section} has" if model.section else "the runbooks share"
-            found.append(f"{name}: {who} no such parameter" + (f"; {near[0]}?" if near else ""))
+            shown = name if len(name) <= _LONGEST_SUBJECT else _shown(name)
+            found.append(f"{shown}: {who} no such parameter" + (f"; {near[0]}?" if near else ""))
     return found
 
 
@@ -449,7 +476,10 @@ def _checked(model: type[Parameters], values: Mapping[str, object]) -> tuple[Par
     try:
         parameters = model.model_validate({name: values[name] for name in values if name in model.model_fields})
     except ValidationError as error:
-        return None, found + [_problem(model, dict(item)) for item in error.errors()]
+        wrong = error.errors()
+        found += [_problem(model, dict(item)) for item in wrong[:_MOST_PROBLEMS]]
+        more = len(wrong) - _MOST_PROBLEMS
+        return None, found + ([f"and {more:,} values more are wrong"] if more > 0 else [])
     return parameters, found + _missing(parameters)
 
 
@@ -531,8 +561,15 @@ class _UniqueKeys(yaml.SafeLoader):
             return super().construct_object(node, deep)
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
             # a date that the calendar lacks, or !!bool maybe
-            said = f"{node.value!r} cannot be read ({error}); put it in quotes"
+            said = f"{_shown(node.value)} cannot be read ({error}); put it in quotes"
             raise yaml.constructor.ConstructorError(None, None, said, node.start_mark) from error
+
+    def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
+        """A number as everybody reads it; YAML 1.1 takes 0600 for 384, and 12:30:45 for 45045."""
+        if not _DECIMAL.fullmatch(node.value):
+            said = f"{_shown(node.value)} is a number to YAML, and not the one that it looks like: write digits alone"
+            raise yaml.constructor.ConstructorError(None, None, f"{said}, or text in quotes", node.start_mark)
+        return int(super().construct_yaml_int(node))
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[Any] = set()
@@ -550,6 +587,21 @@ class _UniqueKeys(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+_UniqueKeys.add_constructor("tag:yaml.org,2002:int", _UniqueKeys.construct_yaml_int)
+
+
+def _load(text: str) -> Any:
+    """What a YAML text says.
+
+    Raises:
+        yaml.YAMLError: it is none, or says what cannot be.
+    """
+    try:
+        return yaml.load(text, Loader=_UniqueKeys)  # noqa: S506 a SafeLoader
+    except RecursionError as error:
+        raise yaml.YAMLError("brackets are nested too deep") from error
+
+
 def read_file(path: Path) -> dict[str, Any]:
     """The names and values of one parameters file.
 
@@ -558,7 +610,7 @@ def read_file(path: Path) -> dict[str, Any]:
     """
     attempted = f"reading the parameters file {path}"
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeys)  # noqa: S506 a SafeLoader
+        content = _load(input_file.read(path).decode("utf-8"))
     except FileNotFoundError as error:
         raise ParameterError(attempted, "there is no such file", "see parameters/example for what it holds") from error
     except OSError as error:
@@ -583,7 +635,7 @@ def from_text(model: type[Parameters], name: str, text: str) -> object:
     if plain is list and not text.lstrip().startswith("["):
         return [part.strip() for part in text.split(",") if part.strip()]
     try:
-        return yaml.load(text, Loader=_UniqueKeys)  # noqa: S506 a SafeLoader
+        return _load(text)
     except yaml.YAMLError:
         return text
 

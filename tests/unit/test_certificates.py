@@ -596,7 +596,8 @@ def test_a_certificate_near_its_end_is_a_problem_where_it_is_asked_for(
 
 def test_what_cannot_be_read_is_the_one_problem(leaf: Pair, root: Pair, now: dt.datetime) -> None:
     encrypted = Pair(leaf.chain, pem_of(RSA_KEY, b"secret"))
-    assert ["reading the private key in the Secret: the key is encrypted"] == found_problems(
+    remedy = "the gateway needs it in clear: openssl pkey -in FILE -out NEWFILE"
+    assert [f"reading the private key in the Secret: the key is encrypted ({remedy})"] == found_problems(
         encrypted, [root.chain], now
     )
     (said,) = found_problems(Pair(b"garbage", leaf.key), [root.chain], now)
