@@ -82,6 +82,15 @@ def opened(sandbox: Sandbox, witness: Witness, **changes: object) -> Runbook:
     return runbook
 
 
+def approved(sandbox: Sandbox, **changes: object) -> tuple[Runbook, Witness]:
+    """6.4.3, stepped through and approved as it is shown."""
+    witness = Witness()
+    runbook = opened(sandbox, witness, **changes)
+    runbook.approve()
+    witness.asked[0].approve("Sato", "")
+    return runbook, witness
+
+
 def go_on(runbook: Runbook) -> dict[str, View]:
     found = {}
     for cell in STEPS:
@@ -144,10 +153,7 @@ def test_where_the_cluster_changed_since_the_approval_nothing_is_changed_and_the
     roll = {"apiVersion": "maistra.io/v1", "kind": "ServiceMeshMemberRoll", "metadata": {"name": "default"}}
     members = {"spec": {"members": ["default", "knative-serving"]}}
     sandbox.api.request("POST", MEMBER_ROLLS.path("istio-system"), {**roll, **members})
-    witness = Witness()
-    runbook = opened(sandbox, witness)
-    runbook.approve()
-    witness.asked[0].approve("Sato", "")
+    runbook, witness = approved(sandbox)
     sandbox.patch(MEMBER_ROLLS, "istio-system", "default", {"spec": {"members": ["knative-serving"]}})
     since = sandbox.audit_position()
     views = go_on(runbook)
@@ -170,10 +176,7 @@ def test_where_the_cluster_changed_since_the_approval_nothing_is_changed_and_the
 
 
 def test_where_the_cluster_came_nearer_since_the_approval_the_rest_of_the_plan_is_applied(sandbox: Sandbox) -> None:
-    witness = Witness()
-    runbook = opened(sandbox, witness)
-    runbook.approve()
-    witness.asked[0].approve("Sato", "")
+    runbook, _ = approved(sandbox)
     # the very same objects, by another run that was approved elsewhere
     sandbox.play("6.4.3")
     since = sandbox.audit_position()
@@ -183,10 +186,7 @@ def test_where_the_cluster_came_nearer_since_the_approval_the_rest_of_the_plan_i
 
 
 def test_an_approval_that_has_ended_changes_nothing(untouched: Sandbox) -> None:
-    witness = Witness()
-    runbook = opened(untouched, witness)
-    runbook.approve()
-    witness.asked[0].approve("Sato", "")
+    runbook, _ = approved(untouched)
     past = dt.datetime.now(dt.UTC) - dt.timedelta(seconds=1)
     assert runbook._story.consent is not None
     runbook._story.consent = replace(runbook._story.consent, until=past)
@@ -242,19 +242,13 @@ def test_the_digest_typed_into_the_cell_stands_for_the_button(sandbox: Sandbox) 
 
 
 def test_an_approval_is_of_the_plan_that_was_shown_last(untouched: Sandbox) -> None:
-    witness = Witness()
-    runbook = opened(untouched, witness)
-    runbook.approve()
-    witness.asked[0].approve("Sato", "")
+    runbook, _ = approved(untouched)
     runbook.plan()
     assert "the plan is not approved" in runbook.apply("member-roll").text
 
 
 def test_a_wait_that_ended_in_vain_is_run_again_and_what_follows_is_not_taken_for_done(sandbox: Sandbox) -> None:
-    witness = Witness()
-    runbook = opened(sandbox, witness, timeout_s=1)
-    runbook.approve()
-    witness.asked[0].approve("Sato", "")
+    runbook, _ = approved(sandbox, timeout_s=1)
     sandbox.state.keep_faults({"stuck-operators": ""})
     views = go_on(runbook)
     assert "What to do" in views["wait-member-roll"].text
@@ -271,10 +265,7 @@ def test_what_ends_the_second_look_permits_no_more_than_before(
     untouched: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An interrupt, or a server that is away for a moment, between the approval and the first change."""
-    witness = Witness()
-    runbook = opened(untouched, witness)
-    runbook.approve()
-    witness.asked[0].approve("Sato", "")
+    runbook, _ = approved(untouched)
     for error in (KeyboardInterrupt(), ConnectionFailed("reading", "it is away")):
         with monkeypatch.context() as patch:
             patch.setattr(runbook, "_planned", lambda error=error: (_ for _ in ()).throw(error))
@@ -287,10 +278,7 @@ def test_what_ends_the_second_look_permits_no_more_than_before(
 
 
 def test_a_plan_that_is_made_anew_half_way_has_to_be_approved_anew(sandbox: Sandbox) -> None:
-    witness = Witness()
-    runbook = opened(sandbox, witness)
-    runbook.approve()
-    witness.asked[0].approve("Sato", "")
+    runbook, witness = approved(sandbox)
     runbook.apply("member-roll")
     since = sandbox.audit_position()
     runbook.preconditions()
@@ -335,10 +323,7 @@ def test_a_person_whom_no_control_can_be_shown_types_the_approval(untouched: San
 
 
 def test_a_proof_that_is_older_than_a_write_counts_no_longer(sandbox: Sandbox) -> None:
-    witness = Witness()
-    runbook = opened(sandbox, witness)
-    runbook.approve()
-    witness.asked[0].approve("Sato", "")
+    runbook, _ = approved(sandbox)
     go_on(runbook)
     sandbox.patch(MEMBER_ROLLS, "istio-system", "default", {"spec": {"members": ["knative-serving"]}})
     assert "update" in runbook.apply("member-roll").text
