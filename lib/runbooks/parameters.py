@@ -454,7 +454,7 @@ def unknown(names: Iterable[str], model: type[Parameters]) -> list[str]:
         if name not in model.model_fields:
             near = difflib.get_close_matches(name[:_LONGEST_SUBJECT], model.model_fields, n=1)
             who = f"runbook {model.section} has" if model.section else "the runbooks share"
-            shown = name if len(name) <= _LONGEST_SUBJECT else _shown(name)
+            shown = name if len(name) <= _LONGEST_SUBJECT else f"{name[:_LONGEST_SUBJECT]}…"
             found.append(f"{shown}: {who} no such parameter" + (f"; {near[0]}?" if near else ""))
     return found
 

@@ -88,7 +88,13 @@ def test_a_misspelt_name_is_refused_with_the_nearest_one(model: type[Parameters]
 def test_any_unknown_name_is_refused(model: type[Parameters], name: str) -> None:
     found = parameters.unknown([name], model)
     assert (found == []) is (name in model.model_fields)
-    assert all(said.startswith(f"{name}: runbook {model.section} has no such parameter") for said in found)
+    shown = name if len(name) <= 64 else f"{name[:64]}…"
+    assert all(said.startswith(f"{shown}: runbook {model.section} has no such parameter") for said in found)
+
+
+def test_a_huge_unknown_name_is_not_repeated_whole() -> None:
+    (said,) = parameters.unknown(["x" * 100_000], CreateIngressCertificates)
+    assert len(said) < 200
 
 
 def test_a_name_like_no_other_is_refused_without_a_guess() -> None:
