@@ -186,7 +186,7 @@ def test_what_is_no_api_server_is_said_in_time(case: str, tmp_path: Path) -> Non
     with standing_in(answer) as server:
         began = time.monotonic()
         said = refused(kubeconfig(tmp_path, server))
-    assert time.monotonic() - began < 6
+    assert time.monotonic() - began < 30  # half of one real deadline, also where the machine is busy
     assert f"connecting to {server}" in said
     assert words in said
 
