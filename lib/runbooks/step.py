@@ -61,6 +61,7 @@ R = TypeVar("R")
 
 _MANY = 10  # of rights alike, from which on one question for all namespaces is worth it
 _EFFECT_TIMEOUT_S = 60.0  # how long a change may take from the API server to the last proxy
+_UNAPPROVED = "Not run: the plan is not approved. Nothing is changed here."
 _LOOK = "look at the plan above, and approve what it shows"
 _PLAN_AGAIN = "Run the cells from the preconditions on again, and approve what the plan then shows."
 _FILE_PARAMETERS = ("key_file", "chain_file", "trust_anchor")
@@ -407,7 +408,7 @@ class Runbook:
         consent = self._story.consent
         if consent is None:
             if self.person.attends:
-                return display.note(kind, step.id, "Not run: the plan is not approved. Nothing is changed here.")
+                return display.note(kind, step.id, _UNAPPROVED)
             return None
         if dt.datetime.now(dt.UTC) > consent.until:
             return display.note(kind, step.id, f"Not run: {consent.ended}. {_PLAN_AGAIN}")
@@ -703,7 +704,7 @@ class Runbook:
             return refused
         mode, pending = self._story.mode, self._story.plan is not None and self._story.plan.pending
         if mode == "plan" and self.person.attends and pending:
-            return display.note(kind, step.id, "Not run: the plan is not approved. Nothing is changed here.")
+            return display.note(kind, step.id, _UNAPPROVED)
         if mode == "plan" or (mode == "verify" and not verify):
             return display.unchanging(kind, step.id, mode)
         if self._blocked and mode == "apply":
