@@ -206,6 +206,8 @@ class NotebookPage:
         """Change to a theme, for example ``JupyterLab Dark``."""
         self.page.evaluate("theme => void window.jupyterapp.commands.execute('apputils:change-theme', {theme})", name)
         self.page.wait_for_function("name => document.body.dataset.jpThemeName === name", arg=name)
+        # its splash leaves 200 ms later, and a second change meanwhile lets it leave twice, which is an error
+        self.page.wait_for_function("() => !document.getElementById('jupyterlab-splash')")
 
     def width(self, px: int) -> None:
         """Make the window so wide."""
