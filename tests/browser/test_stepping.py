@@ -28,7 +28,7 @@ def filled(notebook: NotebookPage, name: str) -> None:
     notebook.show("values")
     form = notebook.output("values")
     form.get_by_label("parameters file").fill("sandbox")
-    form.get_by_role("button", name="Load", exact=True).click()
+    form.get_by_role("button", name="Load sandbox").click()
     expect(form).to_contain_text("sandbox is loaded")
 
 
@@ -49,7 +49,7 @@ def pictured(notebook: NotebookPage, name: str) -> None:
 def approve(notebook: NotebookPage, by: str = "Sato") -> None:
     asked = notebook.output("approve")
     asked.get_by_label("Approved by").fill(by)
-    asked.get_by_role("button", name=re.compile(r"^Approve \d+ changes? on 127")).click()
+    asked.get_by_role("button", name=re.compile(rf"^Approve \d+ changes? on 127.* as {by}$")).click()
     expect(asked).to_contain_text(f"✓ Approved by {by}")
 
 
@@ -313,13 +313,12 @@ class TestForm:
         command = r"papermill 6\.4\.2-create-ingress-certificates\.ipynb out\.ipynb .*-p valid_days 90"
         expect(form).to_contain_text(re.compile(command))
         form.get_by_label("save as environment").fill("mine")
-        form.get_by_role("button", name="Save as parameters file").click()
+        form.get_by_role("button", name="Save as mine").click()
         expect(form).to_contain_text("written: ")
         own = notebook.lab.folder / "parameters" / "mine" / "6.4.2-create-ingress-certificates.yaml"
         assert "valid_days: 90\n" == own.read_text()
-        notebook.settled()  # a change that the kernel has not taken yet is overtaken by a press
         form.get_by_label("save as environment").fill("sandbox")
-        form.get_by_role("button", name="Save as parameters file").click()
+        form.get_by_role("button", name="Save as sandbox").click()
         expect(form.get_by_role("alert")).to_contain_text("is there and says something else")
 
     def test_a_keyboard_is_enough_to_load_and_to_approve(self, notebook: NotebookPage) -> None:
@@ -329,6 +328,7 @@ class TestForm:
         notebook.output("values").get_by_label("parameters file").focus()
         notebook.page.keyboard.type("sandbox")
         notebook.page.keyboard.press("Tab")
+        expect(notebook.output("values").get_by_role("button", name="Load sandbox")).to_be_focused()
         notebook.page.keyboard.press("Space")
         expect(notebook.output("values")).to_contain_text("sandbox is loaded")
         planned(notebook)

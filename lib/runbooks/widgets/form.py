@@ -18,7 +18,7 @@ from runbooks.kinds import KNATIVE_SERVICE, NAMESPACE
 from runbooks.parameters import allowed_values, example, groups, wanted
 from runbooks.procedure.section import Section
 from runbooks.values import Values
-from runbooks.widgets.output import COMPACT, LABELLED, NARROW, SIDE_BY_SIDE, WIDE, Output, sentence, told
+from runbooks.widgets.output import COMPACT, LABELLED, NARROW, SIDE_BY_SIDE, WIDE, Output, says, sentence, told
 
 _RULE = (
     "The form sets the values in force, which are printed below it; every cell after this one uses those. Without the "
@@ -209,7 +209,9 @@ class Form:
             self._take()
             return f"{chosen.value} is loaded"
 
-        return ipywidgets.HBox([chosen, _button("Load", lambda: self._do(load))], layout=SIDE_BY_SIDE)
+        button = _button("Load", lambda: self._do(load))
+        says(button, chosen, lambda typed: f"Load {typed}" if typed in known else "Load")
+        return ipywidgets.HBox([chosen, button], layout=SIDE_BY_SIDE)
 
     def _saving(self) -> ipywidgets.HBox:
         name = ipywidgets.Text(description="save as environment", style=LABELLED, layout=WIDE, continuous_update=False)
@@ -220,7 +222,9 @@ class Form:
             written = environments.save(self._values.section, self._values.to_keep, self._folder / name.value.strip())
             return f"written: {', '.join(map(str, written))}" if written else "they are there already"
 
-        return ipywidgets.HBox([name, _button("Save as parameters file", lambda: self._do(save))], layout=SIDE_BY_SIDE)
+        button = _button("Save", lambda: self._do(save))
+        says(button, name, lambda typed: f"Save as {typed}" if typed else "Save")
+        return ipywidgets.HBox([name, button], layout=SIDE_BY_SIDE)
 
     def _look_up(self) -> None:
         def look_up() -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Callable
 from html import escape
 
 import ipywidgets
@@ -38,6 +39,24 @@ class Output:
         if self._control:
             self._control.close()
             self._control = None
+
+
+def says(button: ipywidgets.Button, field: ipywidgets.Text | ipywidgets.Combobox, words: Callable[[str], str]) -> None:
+    """Let a button say what a press of it does with what the kernel knows of a field.
+
+    A press may overtake what was typed last, while the kernel is slow: then it does what it said before.
+
+    Args:
+        button: whose label it is.
+        field: what is typed into.
+        words: the label, from what was typed.
+    """
+
+    def name() -> None:
+        button.description = words(field.value.strip())
+
+    field.observe(lambda _: name(), "value")
+    name()
 
 
 def told(text: str, *, amiss: bool = False) -> str:

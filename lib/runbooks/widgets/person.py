@@ -15,7 +15,7 @@ from runbooks.display import View
 from runbooks.errors import OutOfOrder, RunbookError
 from runbooks.presence import Question
 from runbooks.wait import Look
-from runbooks.widgets.output import COMPACT, LABELLED, NARROW, WIDE, Output, sentence, told
+from runbooks.widgets.output import COMPACT, LABELLED, NARROW, WIDE, Output, says, sentence, told
 
 
 class Stopped(Exception):
@@ -71,13 +71,12 @@ class AtTheNotebook:
 
     def ask(self, question: Question) -> None:
         """Show the question with its button; the answer takes the question's place."""
-        # not at each key: a press of the button may overtake what was typed last
+        # not at each key: a press may overtake what was typed last, so the button says whose name it will take
         shape = {"style": LABELLED, "layout": WIDE, "continuous_update": False}
         by = ipywidgets.Text(value=question.by, description="Approved by", **shape)
         name = ipywidgets.Text(description=f"Type {question.name}", **shape)
-        button = ipywidgets.Button(
-            description=question.action, button_style="warning", tooltip=question.view.text, layout=NARROW
-        )
+        button = ipywidgets.Button(button_style="warning", tooltip=question.view.text, layout=NARROW)
+        says(button, by, lambda typed: f"{question.action} as {typed}" if typed else question.action)
         said = ipywidgets.HTML()
         asked = ipywidgets.HTML(value=f'<div style="{COMPACT}">{question.view.html}</div>')
         box = ipywidgets.VBox([asked, by, *([name] if question.name else []), button, said])
