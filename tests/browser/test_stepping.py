@@ -28,6 +28,7 @@ def filled(notebook: NotebookPage, name: str) -> None:
     notebook.show("values")
     form = notebook.output("values")
     form.get_by_label("parameters file").fill("sandbox")
+    form.get_by_label("parameters file").press("Tab")
     form.get_by_role("button", name="Load sandbox").click()
     expect(form).to_contain_text("sandbox is loaded")
 
@@ -49,6 +50,7 @@ def pictured(notebook: NotebookPage, name: str) -> None:
 def approve(notebook: NotebookPage, by: str = "Sato") -> None:
     asked = notebook.output("approve")
     asked.get_by_label("Approved by").fill(by)
+    asked.get_by_label("Approved by").press("Tab")
     asked.get_by_role("button", name=re.compile(rf"^Approve \d+ changes? on 127.* as {by}$")).click()
     expect(asked).to_contain_text(f"✓ Approved by {by}")
 
@@ -313,11 +315,13 @@ class TestForm:
         command = r"papermill 6\.4\.2-create-ingress-certificates\.ipynb out\.ipynb .*-p valid_days 90"
         expect(form).to_contain_text(re.compile(command))
         form.get_by_label("save as environment").fill("mine")
+        form.get_by_label("save as environment").press("Tab")
         form.get_by_role("button", name="Save as mine").click()
         expect(form).to_contain_text("written: ")
         own = notebook.lab.folder / "parameters" / "mine" / "6.4.2-create-ingress-certificates.yaml"
         assert "valid_days: 90\n" == own.read_text()
         form.get_by_label("save as environment").fill("sandbox")
+        form.get_by_label("save as environment").press("Tab")
         form.get_by_role("button", name="Save as sandbox").click()
         expect(form.get_by_role("alert")).to_contain_text("is there and says something else")
 
