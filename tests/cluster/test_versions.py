@@ -14,6 +14,7 @@ import pytest
 
 from runbooks.procedure import path_of
 from runbooks.secret_filtering import VARIABLE
+from runbooks.step import open_runbook
 from runbooks_sandbox import lifecycle
 from runbooks_sandbox.api import ApiError, Object, Resource
 from runbooks_sandbox.world import (
@@ -27,6 +28,7 @@ from runbooks_sandbox.world import (
     NETWORK_POLICIES,
     PEER_AUTHENTICATIONS,
     PODS,
+    is_true,
 )
 from tests.cluster.test_kourier import KourierSandbox
 from tests.conftest import Sandbox
@@ -36,6 +38,7 @@ TEAMS = ("billing", "shop")
 LABEL = "knative.openshift.io/part-of"
 ANNOTATION = "serverless.openshift.io/enable-secret-informer-filtering"
 POLICY = "allow-from-openshift-monitoring-ns"
+OPT_OUT = "serverless.openshift.io/disable-istio-net-policies-generation"
 CSVS = Resource("operators.coreos.com/v1alpha1", "clusterserviceversions", "ClusterServiceVersion")
 OLD_KEY, NEW_KEYS = ("metrics.backend-destination",), ("metrics-protocol", "request-metrics-protocol")
 
@@ -327,6 +330,33 @@ def test_the_policy_for_monitoring_is_the_operators_own(played: Played) -> None:
     assert ["openshift-knative-operator"] == [entry["manager"] for entry in live["metadata"]["managedFields"]]
 
 
+def test_where_the_operator_is_told_to_keep_no_policies_that_of_the_page_is_made(played: Played) -> None:
+    """From 1.32 on it can be told; before, it keeps them whatever the annotation says."""
+    if played.pair.ingress == "kourier":
+        assert not has(played.sandbox, NETWORK_POLICIES, SERVING, "net-istio-webhook")
+        return
+    sandbox, told = played.sandbox, played.pair.since(32)
+
+    def annotate(value: str | None) -> None:
+        # an annotation raises no generation; a setting beside it does, and tells when the operator has seen both
+        spec = {"config": {"network": {"seen": value}}}
+        sandbox.patch(KNATIVE_SERVINGS, SERVING, SERVING, {"metadata": {"annotations": {OPT_OUT: value}}, "spec": spec})
+        sandbox.eventually(lambda: is_true(sandbox.get(KNATIVE_SERVINGS, SERVING, SERVING), "Ready"))
+
+    annotate("true")
+    sandbox.api.delete(NETWORK_POLICIES, SERVING, POLICY)
+    if not told:
+        sandbox.eventually(lambda: has(sandbox, NETWORK_POLICIES, SERVING, POLICY))
+    outcome = sandbox.play("6.4.4")
+    assert ("done and proven" if told else "no changes") == outcome["outcome"], outcome["reason"]
+    assert ([f"NetworkPolicy {SERVING}/{POLICY}"] if told else []) == [one["target"] for one in outcome["applied"]]
+    source = sandbox.get(NETWORK_POLICIES, SERVING, POLICY)["spec"]["ingress"][0]["from"][0]["namespaceSelector"]
+    assert {"name": "openshift-monitoring"} == source["matchLabels"]
+    annotate(None)
+    sandbox.api.delete(NETWORK_POLICIES, SERVING, POLICY)
+    sandbox.eventually(lambda: has(sandbox, NETWORK_POLICIES, SERVING, POLICY))
+
+
 def test_the_filter_is_on_and_by_what(played: Played) -> None:
     """From 1.32 on without anybody's doing; for Kourier, too."""
     kourier = played.pair.ingress == "kourier"
@@ -399,6 +429,11 @@ def test_1_99_is_treated_as_the_newest_known_with_a_warning(
     played: Played, calling_itself: Callable[[str], None]
 ) -> None:
     calling_itself("1.99.0")
+    opened = open_runbook("6.4.1", played.sandbox.parameters("6.4.1"))
+    (shown,) = [line for line in opened.preconditions().brief if OPERATOR in line]  # what a terminal shows
+    assert shown.startswith("! ")
+    assert "1.99.0; newer than 1.38" in shown
+    assert "compare with the release notes before you apply" in shown
     for number in played.sections:
         cells = played.sandbox.play_until("desired", number, "plan")
         findings = cells["preconditions"]["findings"]
