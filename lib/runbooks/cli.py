@@ -183,7 +183,7 @@ def _show_sections(sections: Iterable[Section]) -> None:
         console.print(f"Changes: {escape(section.changes)}. Path: {section.path}. Notebook: {section.stem}.ipynb\n")
         for step in section.steps:
             console.print(f"  {step.id:18}{escape(step.title)}")
-        console.print("\nDiffers from the page:")
+        console.print("\nWhat the page says, and what is done here:")
         for one in section.errata:
             console.print(f"  {one.versions}: {escape(f'{one.said} → {one.done} ({one.reason}; {one.source})')}")
         console.print()

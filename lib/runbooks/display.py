@@ -265,15 +265,14 @@ def desired(
     documents = _documents(manifests) if manifests else ""
     lines = [f"# file {path}: {what}" for path, what in files]
     text = "\n".join([*lines, documents.rstrip()])
-    noted = "".join(f"\n# differs from the page: {line}" for line in differences)
+    noted = "".join(f"\n# {line}" for line in differences)
     listed = "".join(f"<li>{escape(line)}</li>" for line in differences)
-    html = f"<pre>{escape(text)}</pre><p>Differs from the page:</p><ul>{listed}</ul>"
+    html = f"<pre>{escape(text)}</pre>" + (f"<p>Beside the page:</p><ul>{listed}</ul>" if listed else "")
     head = f"Nothing to do: {inapplicable}." if inapplicable else "Nothing has been sent yet."
     counts = (counted(len(manifests), "object"), counted(len(files), "file"))
     brief = " and ".join(filter(None, counts)) or inapplicable or "nothing"
-    told = (brief, *(f"differs from the page: {line}" for line in of_version))
     data = {"manifests": list(manifests), "differs": list(differences)}
-    return View("desired", data, f"{head}\n{text}{noted}", _titled(head, html), told)
+    return View("desired", data, f"{head}\n{text}{noted}", _titled(head, html), (brief, *of_version))
 
 
 def _documents(manifests: Sequence[Mapping[str, Any]]) -> str:

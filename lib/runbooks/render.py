@@ -24,7 +24,7 @@ def manifests_of(section: Section, situation: Situation[Any]) -> str:
     if found is not None and found.version != version:
         why = f", the newest known here, in place of {found.version}"
     lines = [f"# {section.number} {section.title} (for Serverless {version}{why})"]
-    lines += [f"# differs from the page: {line}" for line in section.differences(situation, of_version=True)]
+    lines += [f"# {line}" for line in section.differences(situation, of_version=True)]
     for step in section.steps:
         for wanted in step.objects(situation):
             if isinstance(wanted, Desired):

@@ -121,8 +121,8 @@ VIEWS: dict[str, View] = {
     "desired": display.desired(
         [manifests.local_gateway_http()],
         [("/c/root.key", "a new key")],
-        differences=("the page says → the runbook does", "the page says this → the runbook does that"),
-        of_version=("the page says this → the runbook does that",),
+        differences=("differs: the page says → the runbook does", "differs: it says this → it does that"),
+        of_version=("differs: it says this → it does that",),
     ),
     "plan": display.plan(Plan(CHANGES), "plan"),
     "applied": display.applied(STEP, [{"operation": "create", "target": "Gateway a/b", "audit_id": "42"}]),
@@ -271,10 +271,10 @@ def test_the_desired_objects_are_yaml_that_can_be_read_back_and_the_errata_are_c
     assert [manifests.local_gateway_http()] == list(yaml.safe_load_all(text))
     assert "# file /c/root.key: a new key" == text.splitlines()[0]
     assert [
-        "# differs from the page: the page says → the runbook does",
-        "# differs from the page: the page says this → the runbook does that",
+        "# differs: the page says → the runbook does",
+        "# differs: it says this → it does that",
     ] == text.splitlines()[-2:]
-    assert ("1 object and 1 file", "differs from the page: the page says this → the runbook does that") == found.brief
+    assert ("1 object and 1 file", "differs: it says this → it does that") == found.brief
 
 
 @pytest.mark.parametrize(

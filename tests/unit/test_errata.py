@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner, Result
 
 from runbooks import secret_filtering
+from runbooks.cli import cli
+from runbooks.errors import UsageError
 from runbooks.kinds import CLUSTER_SERVICE_VERSION, NAMESPACE
 from runbooks.procedure import SECTIONS
 from runbooks.procedure.section import Basis, Erratum
@@ -50,7 +55,7 @@ def test_each_version_has_its_own_lines(
 ) -> None:
     lines = SECTIONS[number].differences(at(version, number, situate, csv), of_version=True)
     assert len(beginnings) == len(lines)
-    assert [] == [line for line, words in zip(lines, beginnings, strict=True) if not line.startswith(words)]
+    assert [] == [line for line, words in zip(lines, beginnings, strict=True) if words not in line]
 
 
 @pytest.mark.parametrize("number", SECTIONS)
@@ -62,7 +67,8 @@ def test_a_line_says_what_the_page_says_what_is_done_why_and_since_when(
     for item in SECTIONS[number].errata:
         if situation.profile.serverless in item.versions:
             why = item.reason if item.versions == EVERY_VERSION else f"{item.versions}: {item.reason}"
-            expected.append(f"{item.said} → {item.done} ({why}; {item.source})")
+            head = "as on the page, though newer documentation differs" if item.kept else "differs from the page"
+            expected.append(f"{head}: {item.said} → {item.done} ({why}; {item.source})")
     assert expected == list(SECTIONS[number].differences(situation))
     assert [] == [line for line in expected if "\n" in line]
 
@@ -80,8 +86,10 @@ def test_strict_documentation_turns_off_what_is_not_documented(
         at("1.38.0", number, situate, csv, strict_documentation=strict, mtls="any") for strict in (False, True)
     )
     assert (True, False) == (item.in_force(lenient), item.in_force(strict))
-    (line,) = [line for line in newest.differences(strict) if line.startswith(item.said)]
-    assert f"{item.said} → kept, since strict_documentation is true, in place of: {item.done}" in line
+    (line,) = [line for line in newest.differences(strict) if item.said in line]
+    assert line.startswith(
+        f"as on the page, since strict_documentation is true: {item.said} → kept, in place of {item.done} ("
+    )
 
 
 def test_with_strict_documentation_the_objects_are_the_pages(situate: Situate, csv: Csv) -> None:
@@ -119,4 +127,25 @@ def test_what_is_rendered_names_the_version_it_is_for(situate: Situate, csv: Csv
 
 def test_a_range_that_ends_is_told_as_such(situate: Situate) -> None:
     item = Erratum("a", "b", "c", Range(before=Version(1, 28)), Basis.NEWER, Version(1, 24))
-    assert "a → b (before 1.28: c; documented in newer versions, from 1.24 on)" == item.line(situate("6.4.6"))
+    assert "differs from the page: a → b (before 1.28: c; documented in newer versions, from 1.24 on)" == item.line(
+        situate("6.4.6")
+    )
+
+
+def rendered(version: str) -> Result:
+    folder = Path(__file__).parents[2] / "parameters" / "sandbox"
+    words = ["render", "6.4.6", "--parameters", str(folder), "-p", "serverless_version", version]
+    return CliRunner().invoke(cli, words, catch_exceptions=False, standalone_mode=False)
+
+
+def test_nothing_is_rendered_for_a_version_that_is_too_old() -> None:
+    with pytest.raises(UsageError, match=r"1\.25 is older than 1\.26"):
+        rendered("1.25")
+    assert "enable-secret-informer-filtering" in rendered("1.26").output
+
+
+def test_what_differs_is_listed_for_people_and_for_programs() -> None:
+    listed = CliRunner().invoke(cli, ["list", "6.4.6"]).output
+    assert "1.32 and later: the annotation puts" in listed
+    (facts,) = json.loads(CliRunner().invoke(cli, ["list", "6.4.6", "--json"]).output)
+    assert [item.said for item in SECTIONS["6.4.6"].errata] == [one["said"] for one in facts["errata"]]

@@ -135,7 +135,7 @@ def _told(section: Section) -> tuple[Need, ...]:
     """What the version decides in a section that depends on it, so that it is known before anything is run."""
 
     def tell(situation: Situation[Any]) -> Finding:
-        title, found = "What differs from the page in this version", situation.versions.serverless
+        title, found = "What this version makes of the page", situation.versions.serverless
         if found is None:
             return Finding(title, Verdict.UNKNOWN, "the version is not known", "see the line on the operator above")
         lines = section.differences(situation, of_version=True)

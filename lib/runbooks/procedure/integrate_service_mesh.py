@@ -270,6 +270,7 @@ INTEGRATE_SERVICE_MESH = Section(
             versions=Range(RESTRUCTURED_FROM),
             basis=Basis.NEWER,
             documented=RESTRUCTURED_FROM,
+            kept=True,
         ),
         Erratum(
             said="sidecar.istio.io/inject is an annotation",
@@ -277,6 +278,7 @@ INTEGRATE_SERVICE_MESH = Section(
             reason="newer documentation has a label of that name; Service Mesh 2 takes either, and so do the proofs",
             versions=Range(INJECT_LABEL_FROM),
             basis=Basis.NEWER,
+            kept=True,
         ),
     ),
 )

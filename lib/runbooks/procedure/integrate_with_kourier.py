@@ -160,6 +160,7 @@ INTEGRATE_WITH_KOURIER = Section(
             versions=Range(BESIDE_KOURIER_UNTIL),
             basis=Basis.NEWER,
             documented=BESIDE_KOURIER_UNTIL,
+            kept=True,
         ),
         Erratum(
             said="nothing about mTLS",

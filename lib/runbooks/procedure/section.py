@@ -42,6 +42,7 @@ class Erratum:
         versions: the versions of OpenShift Serverless that it holds for.
         basis: where the better form is written down; ``strict_documentation`` turns the undocumented ones off.
         documented: the version from whose documentation on it is written down, where that is the basis.
+        kept: the runbook does as the page has it, and newer documentation is what differs.
     """
 
     said: str
@@ -50,6 +51,7 @@ class Erratum:
     versions: Range
     basis: Basis
     documented: Version | None = None
+    kept: bool = False
 
     def in_force(self, situation: Situation[Any]) -> bool:
         """Whether the runbook does the better form on this cluster."""
@@ -74,9 +76,13 @@ class Erratum:
 
     def line(self, situation: Situation[Any]) -> str:
         """One line: what the page says, what is done, and why."""
+        head, done = "differs from the page", self.done
+        if self._turned_off(situation):
+            head, done = "as on the page, since strict_documentation is true", f"kept, in place of {self.done}"
+        elif self.kept:
+            head = "as on the page, though newer documentation differs"
         why = f"{self.versions}: {self.reason}" if self.of_version else self.reason
-        kept = "kept, since strict_documentation is true, in place of: " if self._turned_off(situation) else ""
-        return f"{self.said} → {kept}{self.done} ({why}; {self.source})"
+        return f"{head}: {self.said} → {done} ({why}; {self.source})"
 
 
 def of_kind(changes: Iterable[Change], kind: Kind) -> tuple[Change, ...]:
