@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import CliRunner
 
 from runbooks import secret_filtering
 from runbooks.cli import cli
@@ -132,20 +133,27 @@ def test_a_range_that_ends_is_told_as_such(situate: Situate) -> None:
     )
 
 
-def rendered(version: str) -> Result:
+@pytest.fixture
+def printed() -> Iterator[Callable[..., str]]:
+    """What a command prints; one that prints much lets a closed pipe end the process, which is put back."""
+    before = signal.getsignal(signal.SIGPIPE)
+
+    def call(*words: str) -> str:
+        return str(CliRunner().invoke(cli, words, catch_exceptions=False, standalone_mode=False).output)
+
+    yield call
+    signal.signal(signal.SIGPIPE, before)
+
+
+def test_nothing_is_rendered_for_a_version_that_is_too_old(printed: Callable[..., str]) -> None:
     folder = Path(__file__).parents[2] / "parameters" / "sandbox"
-    words = ["render", "6.4.6", "--parameters", str(folder), "-p", "serverless_version", version]
-    return CliRunner().invoke(cli, words, catch_exceptions=False, standalone_mode=False)
-
-
-def test_nothing_is_rendered_for_a_version_that_is_too_old() -> None:
+    render = ("render", "6.4.6", "--parameters", str(folder), "-p", "serverless_version")
     with pytest.raises(UsageError, match=r"1\.25 is older than 1\.26"):
-        rendered("1.25")
-    assert "enable-secret-informer-filtering" in rendered("1.26").output
+        printed(*render, "1.25")
+    assert "enable-secret-informer-filtering" in printed(*render, "1.26")
 
 
-def test_what_differs_is_listed_for_people_and_for_programs() -> None:
-    listed = CliRunner().invoke(cli, ["list", "6.4.6"]).output
-    assert "1.32 and later: the annotation puts" in listed
-    (facts,) = json.loads(CliRunner().invoke(cli, ["list", "6.4.6", "--json"]).output)
+def test_what_differs_is_listed_for_people_and_for_programs(printed: Callable[..., str]) -> None:
+    assert "1.32 and later: the annotation puts" in printed("list", "6.4.6")
+    (facts,) = json.loads(printed("list", "6.4.6", "--json"))
     assert [item.said for item in SECTIONS["6.4.6"].errata] == [one["said"] for one in facts["errata"]]
