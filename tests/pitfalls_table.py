@@ -6,6 +6,7 @@ is missed here; a unit test looks for the tests that are named.
 
 from __future__ import annotations
 
+import ast
 import datetime as dt
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from runbooks.procedure import SECTIONS
 from runbooks.situation import Situation
 
 PAGE = Path(__file__).parents[1] / "docs" / "pitfalls.md"
+_CLUSTER = Path(__file__).parent / "cluster"
 
 
 @dataclass(frozen=True)
@@ -202,7 +204,7 @@ PITFALLS = (
         "From 1.38 on, the metrics key of the page",
         "nothing complains, and metrics stay off",
         (EFFECTIVE_BACKEND,),
-        ("test_metrics::test_from_1_38_on_the_new_keys_are_set_and_the_old_one_proves_nothing",),
+        ("test_versions::test_strict_documentation_keeps_to_the_key_of_the_page_and_claims_no_success",),
     ),
     Pitfall(
         "Secrets are filtered, and one that a DomainMapping serves from lacks the label",
@@ -303,7 +305,8 @@ def _title(need: Need) -> str:
     return need(situation).title
 
 
-def _told(told: Need | Check | Compared | str) -> str:
+def told_by(told: Need | Check | Compared | str) -> str:
+    """What tells of something, as a page names it."""
     if isinstance(told, str):
         return told
     if isinstance(told, Compared):
@@ -314,16 +317,27 @@ def _told(told: Need | Check | Compared | str) -> str:
     return f"precondition: *{_title(told)}* ({sections})"
 
 
-def _shown(test: str) -> str:
+def defined_in(module: str) -> set[str]:
+    """The tests of a module, those of its classes as ``Class::test``."""
+    tree = ast.parse((_CLUSTER / f"{module}.py").read_text())
+    found = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef):
+            found |= {f"{node.name}::{part.name}" for part in node.body if isinstance(part, ast.FunctionDef)}
+    return {name for name in found if name.rpartition("::")[2].startswith("test_")}
+
+
+def shown_test(test: str) -> str:
+    """A test as a link to its module."""
     module, _, name = test.partition("::")
     return f"[`{name}`](../tests/cluster/{module}.py)"
 
 
 def _row(number: int, one: Pitfall) -> str:
-    said = [_told(told) for told in one.told]
+    said = [told_by(told) for told in one.told]
     said += [f"cannot come about: {one.prevented}"] if one.prevented else []
     said += [f"nothing: {one.untold}"] if one.untold else []
-    tests = "<br>".join(map(_shown, one.tests)) or "–"
+    tests = "<br>".join(map(shown_test, one.tests)) or "–"
     return f"| {number} | {one.what} | {one.shows} | {'<br>'.join(said)} | {tests} |"
 
 

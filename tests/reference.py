@@ -36,7 +36,7 @@ def steps() -> str:
             lines += ["", "Where the page is wrong, stale or contradicts itself:", ""]
         for item in section.errata:
             lines.append(
-                f"- The page: {item.said}. Here: {item.done}, because {item.reason} ({item.versions}; {item.basis})."
+                f"- The page: {item.said}. Here: {item.done}, because {item.reason} ({item.versions}; {item.source})."
             )
         lines.append("")
     return "\n".join(lines)

@@ -47,6 +47,7 @@ from runbooks.rights import roles
 from runbooks.run import Interrupted, Ran
 from runbooks.situation import Situation
 from runbooks.verdicts import Outcome, Proof
+from runbooks.versions import OLDEST_SERVERLESS
 
 _APP = "serverless-mesh-runbooks"
 _STYLES = {0: "green", 1: "red", 2: "yellow"}
@@ -148,6 +149,16 @@ def _section_dict(section: Section) -> dict[str, Any]:
         "path": section.path,
         "changes": section.changes,
         "steps": [{"id": step.id, "title": step.title, "title_ja": step.title_ja} for step in section.steps],
+        "errata": [
+            {
+                "said": one.said,
+                "done": one.done,
+                "reason": one.reason,
+                "versions": str(one.versions),
+                "basis": one.source,
+            }
+            for one in section.errata
+        ],
         "parameters": {
             name: {"wanted": wanted(field), "default": field.default, "description": field.description}
             for name, field in section.model.model_fields.items()
@@ -172,6 +183,10 @@ def _show_sections(sections: Iterable[Section]) -> None:
         console.print(f"Changes: {escape(section.changes)}. Path: {section.path}. Notebook: {section.stem}.ipynb\n")
         for step in section.steps:
             console.print(f"  {step.id:18}{escape(step.title)}")
+        console.print("\nWhat the page says, and what is done here:")
+        for one in section.errata:
+            console.print(f"  {one.versions}: {escape(f'{one.said} → {one.done} ({one.reason}; {one.source})')}")
+        console.print()
         table = Table(box=None, pad_edge=False)
         for heading in ("parameter", "wanted", "default", "meaning"):
             table.add_column(heading, overflow="fold")
@@ -236,6 +251,9 @@ def render(names: Sequence[str], folder: Path, given: Sequence[tuple[str, str]])
     for section in sections:
         values = _values(section, folder, given, "verify")
         situation = Situation(_checked(section, values, folder), dt.datetime.now(dt.UTC))
+        if situation.profile.serverless < OLDEST_SERVERLESS:
+            said = f"serverless_version {situation.profile.serverless.line} is older than {OLDEST_SERVERLESS.line}"
+            raise UsageError(f"rendering {section.number}", said, "update the operator, then state its new version")
         click.echo(manifests_of(section, situation), nl=False)
 
 

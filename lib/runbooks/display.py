@@ -247,20 +247,32 @@ def _remedy(found: Finding) -> str:
 
 
 def desired(
-    section: Section, manifests: Sequence[Mapping[str, Any]], files: Sequence[tuple[str, str]], inapplicable: str = ""
+    manifests: Sequence[Mapping[str, Any]],
+    files: Sequence[tuple[str, str]],
+    inapplicable: str = "",
+    differences: Sequence[str] = (),
+    of_version: Sequence[str] = (),
 ) -> View:
-    """The objects as they will be sent, and where they differ from the documented text."""
+    """The objects as they will be sent, and where they differ from the documented text.
+
+    Args:
+        manifests: the objects.
+        files: the files, and what becomes of each.
+        inapplicable: why there is nothing to do, or empty.
+        differences: where that differs from the page, one line each.
+        of_version: those among them that the version decides; a terminal shows them too.
+    """
     documents = _documents(manifests) if manifests else ""
     lines = [f"# file {path}: {what}" for path, what in files]
     text = "\n".join([*lines, documents.rstrip()])
-    errata = [f"{item.said} → {item.done} ({item.reason}; {item.basis})" for item in section.errata]
-    noted = "".join(f"\n# differs from the page: {erratum}" for erratum in errata)
-    listed = "".join(f"<li>{escape(erratum)}</li>" for erratum in errata)
-    html = f"<pre>{escape(text)}</pre><p>Differs from the page:</p><ul>{listed}</ul>"
+    noted = "".join(f"\n# {line}" for line in differences)
+    listed = "".join(f"<li>{escape(line)}</li>" for line in differences)
+    html = f"<pre>{escape(text)}</pre>" + (f"<p>Beside the page:</p><ul>{listed}</ul>" if listed else "")
     head = f"Nothing to do: {inapplicable}." if inapplicable else "Nothing has been sent yet."
     counts = (counted(len(manifests), "object"), counted(len(files), "file"))
     brief = " and ".join(filter(None, counts)) or inapplicable or "nothing"
-    return View("desired", {"manifests": list(manifests)}, f"{head}\n{text}{noted}", _titled(head, html), (brief,))
+    data = {"manifests": list(manifests), "differs": list(differences)}
+    return View("desired", data, f"{head}\n{text}{noted}", _titled(head, html), (brief, *of_version))
 
 
 def _documents(manifests: Sequence[Mapping[str, Any]]) -> str:

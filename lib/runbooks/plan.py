@@ -486,6 +486,7 @@ def admitted(change: Change, desired: Desired, live: Mapping[str, Any] | None, a
 
     A value that admission rewrites is planned as rewritten, and is no change at all where the live object already
     has it. A value that the server drops is a problem: a misspelt field under a schema that preserves unknown ones.
+    What an earlier apply of ours set and this one no longer does goes, and is a change like any other.
     """
     fields, notes, rewritten, problems = list(change.fields), [], [], []
     skip = frozenset(shared.path for shared in desired.shared_lists)
@@ -505,6 +506,7 @@ def admitted(change: Change, desired: Desired, live: Mapping[str, Any] | None, a
             for item in fields
             if not (unchanged and item.path == name)
         ]
+    fields += _given_up(desired, live, answer) if live else []
     operation = change.operation if fields else Operation.UNCHANGED
     return replace(
         change,
@@ -514,6 +516,23 @@ def admitted(change: Change, desired: Desired, live: Mapping[str, Any] | None, a
         rewritten=tuple(rewritten),
         problems=change.problems + tuple(problems),
     )
+
+
+def _given_up(desired: Desired, live: Mapping[str, Any], answer: Mapping[str, Any]) -> list[FieldChange]:
+    """The fields that were ours alone and are gone in the server's answer; what others took out is not our doing."""
+    skip = frozenset([*(shared.path for shared in desired.shared_lists), ("status",)])
+    gone = [(path, old) for path, answered, old in _walk(_content(live), answer, (), skip) if answered is None]
+    return [
+        FieldChange(
+            show_path(path),
+            masked(desired.ref, path, old),
+            None,
+            found,
+            hidden=(secret_at(desired.ref, path, old), None),
+        )
+        for path, old in gone
+        if (found := owners(live, path)) and all(owner.manager.startswith(OUR_MANAGERS) for owner in found)
+    ]
 
 
 def take_overs(

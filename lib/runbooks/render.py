@@ -19,13 +19,17 @@ def manifests_of(section: Section, situation: Situation[Any]) -> str:
         section: which one.
         situation: its parameters, and nothing read of any cluster.
     """
-    stated = "" if situation.parameters.serverless_version else ", since serverless_version states none"
-    lines = [f"# {section.number} {section.title} (for Serverless {situation.profile.serverless}{stated})"]
+    found, version = situation.versions.serverless, situation.profile.serverless
+    why = ", since serverless_version states none" if found is None else ""
+    if found is not None and found.version != version:
+        why = f", the newest known here, in place of {found.version}"
+    lines = [f"# {section.number} {section.title} (for Serverless {version}{why})"]
+    lines += [f"# {line}" for line in section.differences(situation, of_version=True)]
     for step in section.steps:
         for wanted in step.objects(situation):
             if isinstance(wanted, Desired):
                 lines += _document(wanted, f"{section.number} {step.title}", situation)
-    return "\n".join(lines if len(lines) > 1 else [*lines, "# nothing to render"]) + "\n"
+    return "\n".join(lines if "---" in lines else [*lines, "# nothing to render"]) + "\n"
 
 
 def _document(wanted: Desired, title: str, situation: Situation[Any]) -> list[str]:

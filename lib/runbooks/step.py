@@ -251,7 +251,8 @@ class Runbook:
                 elif isinstance(wanted, Desired):
                     manifests.append(_shown_manifest(wanted))
         nothing = self._section.inapplicable(self._situation) or self._section.remark(self._situation)
-        return display.desired(self._section, manifests, files, nothing)
+        differences = [self._section.differences(self._situation, of_version=only) for only in (False, True)]
+        return display.desired(manifests, files, nothing, *differences)
 
     def _objects(self, step: Step) -> tuple[Wanted, ...]:
         """What a step wants; nothing where the section has nothing to do on this cluster."""

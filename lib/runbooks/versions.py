@@ -7,6 +7,7 @@ version from which it holds.
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -38,35 +39,77 @@ class Version:
             raise ValueError(text)
         return cls(*parts)
 
+    @property
+    def line(self) -> str:
+        """The line that it belongs to, as documentation names versions: ``1.26``."""
+        return f"{self.major}.{self.minor}"
+
+    @property
+    def last_of_line(self) -> Version:
+        """A version that none of its line is newer than."""
+        return Version(self.major, self.minor, sys.maxsize)
+
     def __str__(self) -> str:
-        return f"{self.major}.{self.minor}.{self.patch}"
+        return f"{self.line}.{self.patch}"
 
 
+@dataclass(frozen=True)
+class Range:
+    """Versions in a row, all of them where neither end is given.
+
+    Args:
+        since: the first one.
+        before: the first one that no longer belongs to it.
+    """
+
+    since: Version | None = None
+    before: Version | None = None
+
+    def __contains__(self, version: Version) -> bool:
+        return (self.since is None or self.since <= version) and (self.before is None or version < self.before)
+
+    def __str__(self) -> str:
+        if self.since is None:
+            return f"before {self.before.line}" if self.before else "every version"
+        if self.before is None:
+            return f"{self.since.line} and later"
+        return f"{self.since.line} and later, before {self.before.line}"
+
+
+EVERY_VERSION = Range()
 OLDEST_SERVERLESS = Version(1, 26)  # first with KnativeServing v1beta1, which the documented text uses
 NEWEST_KNOWN_SERVERLESS = Version(1, 38)
 OLDEST_MESH = Version(2, 0, 5)  # the page: "supported only with Service Mesh 2.0.5 and later"
 OLDEST_MESH_BESIDE_KOURIER = Version(1, 0)  # the page: "1.x and 2.x are both supported"
 NEWEST_KNOWN_MESH = Version(2, 6)
-DRAIN_PORT_FROM = Version(1, 31)  # whose documentation excludes 8022 beside 8444
+RESTRUCTURED_FROM = Version(1, 31)  # whose documentation is another one, with Service Mesh 2.2 as the oldest
+OLDEST_MESH_OF_NEWER = Version(2, 2)
+MESH_3_FROM = Version(1, 37)  # first whose documentation has Service Mesh 3, as a technology preview
+METRICS_KEYS_RENAMED_FROM = Version(1, 38)  # Knative Serving 1.19
+ANNOTATION_DEPRECATED_FROM, FILTERED_BY_DEFAULT_FROM = Version(1, 28), Version(1, 32)
+DRAIN_PORT_FROM = RESTRUCTURED_FROM  # whose documentation excludes 8022 beside 8444
+INJECT_LABEL_FROM = Version(1, 35)  # whose own scripts ask for sidecars by label
 POLICIES_OPT_OUT_FROM = Version(1, 32)  # first that can be told to add no NetworkPolicies
-BESIDE_KOURIER_UNTIL = Version(1, 31)  # whose documentation no longer holds the combination with Kourier
+BESIDE_KOURIER_UNTIL = RESTRUCTURED_FROM  # whose documentation no longer holds the combination with Kourier
 
 
 @dataclass(frozen=True)
 class Operator:
-    """One operator as its ClusterServiceVersion reports it.
+    """One operator as its ClusterServiceVersion reports it, or as a parameter states it.
 
     Args:
         package: its OLM package.
         version: its version.
         phase: the ClusterServiceVersion's phase; ``Succeeded`` when it is installed.
         message: OLM's own words where it is not.
+        stated: whether it was not found, and its version is what a parameter says.
     """
 
     package: str
     version: Version
     phase: str
     message: str = ""
+    stated: bool = False
 
 
 @dataclass(frozen=True)
@@ -107,7 +150,7 @@ def detect(cluster_service_versions: Iterable[Mapping[str, Any]], *, serverless:
     sources = {"ClusterServiceVersions"} if found else set()
     for package, stated in (("serverless-operator", serverless), ("servicemeshoperator", mesh)):
         if stated and package not in found:
-            found[package] = Operator(package, Version.parse(stated), "Succeeded")
+            found[package] = Operator(package, Version.parse(stated), "Succeeded", stated=True)
             sources.add("parameters")
     return Versions(
         found.get("serverless-operator"),
@@ -139,18 +182,18 @@ class Profile:
         """The settings of config-observability that send metrics to Prometheus.
 
         Args:
-            strict: the documented key, also where the version ignores it (from 1.38 on, Knative Serving 1.19).
+            strict: the documented key, also where the version ignores it.
         """
-        if strict or self.serverless < Version(1, 38):
+        if strict or self.serverless < METRICS_KEYS_RENAMED_FROM:
             return {"metrics.backend-destination": "prometheus"}
         return {"metrics-protocol": "prometheus", "request-metrics-protocol": "prometheus"}
 
     @property
     def secret_filtering(self) -> SecretFiltering:
         """What decides on the filtering: the annotation (1.24), an override before it (1.28), the operator (1.32)."""
-        if self.serverless < Version(1, 28):
+        if self.serverless < ANNOTATION_DEPRECATED_FROM:
             return SecretFiltering.ANNOTATION
-        if self.serverless < Version(1, 32):
+        if self.serverless < FILTERED_BY_DEFAULT_FROM:
             return SecretFiltering.DEPRECATED_ANNOTATION
         return SecretFiltering.DEFAULT
 
@@ -158,5 +201,4 @@ class Profile:
 def profile(versions: Versions) -> Profile:
     """The profile of the versions found; an unknown newer one is treated as the newest known."""
     version = versions.serverless.version if versions.serverless else OLDEST_SERVERLESS
-    known = min(version, Version(NEWEST_KNOWN_SERVERLESS.major, NEWEST_KNOWN_SERVERLESS.minor, 999))
-    return Profile(known)
+    return Profile(NEWEST_KNOWN_SERVERLESS if version > NEWEST_KNOWN_SERVERLESS.last_of_line else version)

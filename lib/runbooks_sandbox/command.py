@@ -47,13 +47,14 @@ def _explained(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def _played(function: Callable[..., Any]) -> Callable[..., Any]:
     folder = click.Path(exists=True, file_okay=False, path_type=Path)
+    mesh = "Version of Service Mesh to play; 1.x beside Kourier only.  [default: 2.3]"
     kourier = "kourier: Knative Serving is there already, with Kourier.  [default: istio]"
     for option in (
         click.option(
             "--crds", metavar="DIR", type=folder, help="Load the CRDs exported into this folder, not our own."
         ),
         click.option("--ingress", type=click.Choice(INGRESSES), help=kourier),
-        click.option("--mesh", metavar="VERSION", help="Version of Service Mesh to play.  [default: 2.3]"),
+        click.option("--mesh", metavar="VERSION", help=mesh),
         click.option("--serverless", metavar="VERSION", help="Version of OpenShift Serverless.  [default: 1.26]"),
     ):
         function = option(function)

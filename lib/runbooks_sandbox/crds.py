@@ -6,7 +6,7 @@ that is no name) and leave open what the procedure does not touch. ``--crds DIR`
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +126,14 @@ def _crd(group: str, kind: str, plural: str, versions: dict[str, Schema], *, clu
     }
 
 
+_SERVING = _open_with(
+    ingress=_open_with(istio=_open_with(enabled=_FLAG), kourier=_open_with(enabled=_FLAG)),
+    deployments=_list(_WORKLOAD_OVERRIDE),
+    workloads=_list(_WORKLOAD_OVERRIDE),
+    config={"type": "object", "additionalProperties": _TEXTS_BY_KEY},
+)
+_MESH_2 = (2, 0, 0)  # first that serves maistra.io/v2, and has PeerAuthentications
+_ALPHA_GONE_FROM = (1, 29, 0)  # first that no longer serves v1alpha1 of KnativeServing
 _GATEWAY_SPEC = _fields(selector=_TEXTS_BY_KEY, servers=_list(_GATEWAY_SERVER))
 
 CLUSTER_CRDS: tuple[dict[str, Any], ...] = (
@@ -157,14 +165,7 @@ CLUSTER_CRDS: tuple[dict[str, Any], ...] = (
         "operator.knative.dev",
         "KnativeServing",
         "knativeservings",
-        {
-            "v1beta1": _open_with(
-                ingress=_open_with(istio=_open_with(enabled=_FLAG), kourier=_open_with(enabled=_FLAG)),
-                deployments=_list(_WORKLOAD_OVERRIDE),
-                workloads=_list(_WORKLOAD_OVERRIDE),
-                config={"type": "object", "additionalProperties": _TEXTS_BY_KEY},
-            )
-        },
+        {"v1beta1": _SERVING},
     ),
 )
 
@@ -233,13 +234,36 @@ def served_at(crd: dict[str, Any]) -> str:
     return f"/apis/{spec['group']}/{versions[0]}/{spec['names']['plural']}"
 
 
-def split(exported_crds: Iterable[dict[str, Any]] = ()) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+def _as_played(
+    crd: dict[str, Any], serverless: tuple[int, int, int], mesh: tuple[int, int, int]
+) -> Iterator[dict[str, Any]]:
+    """One of our own definitions as the operators of these versions bring it; nothing where they do not."""
+    names = crd["spec"]["names"]["kind"], crd["spec"]["group"]
+    if names == ("ServiceMeshControlPlane", "maistra.io") and mesh < _MESH_2:
+        yield _crd("maistra.io", "ServiceMeshControlPlane", "servicemeshcontrolplanes", {"v1": _OPEN})
+    elif names == ("KnativeServing", "operator.knative.dev") and serverless < _ALPHA_GONE_FROM:
+        yield _crd(
+            "operator.knative.dev", "KnativeServing", "knativeservings", {"v1beta1": _SERVING, "v1alpha1": _OPEN}
+        )
+    elif names[0] != "PeerAuthentication" or mesh >= _MESH_2:
+        yield crd
+
+
+def split(
+    exported_crds: Iterable[dict[str, Any]] = (),
+    *,
+    serverless: tuple[int, int, int],
+    mesh: tuple[int, int, int],
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """The definitions of a fresh cluster, and those that appear when the Serverless operator installs Serving.
 
     Args:
         exported_crds: definitions that replace our own of the same name, or come on top of them.
+        serverless: the version of OpenShift Serverless that is played.
+        mesh: the version of Service Mesh that is played.
     """
-    by_name = {crd["metadata"]["name"]: crd for crd in (*CLUSTER_CRDS, *SERVING_CRDS)}
+    own = (played for crd in (*CLUSTER_CRDS, *SERVING_CRDS) for played in _as_played(crd, serverless, mesh))
+    by_name = {crd["metadata"]["name"]: crd for crd in own}
     by_name |= {crd["metadata"]["name"]: crd for crd in exported_crds}
     cluster: list[dict[str, Any]] = []
     serving: list[dict[str, Any]] = []

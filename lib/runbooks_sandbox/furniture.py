@@ -13,11 +13,13 @@ from runbooks_sandbox.api import Api, ApiError, Object, Resource
 from runbooks_sandbox.crds import served_at
 from runbooks_sandbox.credentials import ENGINEER
 from runbooks_sandbox.endpoints import GREETING, Ports
-from runbooks_sandbox.state import SandboxError, Settings
+from runbooks_sandbox.serverless import KOURIER_NAMESPACE, PART_OF_SERVERLESS, created_at_start
+from runbooks_sandbox.state import SandboxError, Settings, version
 from runbooks_sandbox.workloads import NODE
 from runbooks_sandbox.world import (
     CONFIG_MAPS,
     CONTROL_PLANES,
+    CONTROL_PLANES_V1,
     CRDS,
     INGRESS_CONFIGS,
     KNATIVE_SERVINGS,
@@ -60,7 +62,7 @@ _NAMESPACES: Mapping[str, dict[str, str]] = {
     "openshift-ingress": {"network.openshift.io/policy-group": "ingress"},
     MESH_NAMESPACE: {},
     # the Serverless operator creates it at its own start, with this label since 1.22
-    "knative-serving": {"knative.openshift.io/part-of": "openshift-serverless"},
+    "knative-serving": PART_OF_SERVERLESS,
 }
 
 
@@ -111,7 +113,8 @@ def connect_node(api: Api, port: int) -> None:
 
 def furnish(api: Api, settings: Settings) -> None:
     """Put the furniture in: namespaces first, then everything that lies in them."""
-    for name, labels in _NAMESPACES.items():
+    of_kourier = {KOURIER_NAMESPACE: PART_OF_SERVERLESS} if created_at_start(version(settings.serverless) or ()) else {}
+    for name, labels in {**_NAMESPACES, **of_kourier}.items():
         _put(api, NAMESPACES, {"metadata": {"name": name, "labels": labels}})
     _put(
         api,
@@ -161,15 +164,15 @@ def _objects(serverless: str, mesh: str) -> Iterable[tuple[Resource, Object]]:
         ("openshift-serverless", "serverless-operator", serverless),
         ("openshift-operators", "servicemeshoperator", mesh),
     )
-    for namespace, package, version in operators:
-        name = f"{package}.v{version}"
+    for namespace, package, installed in operators:
+        name = f"{package}.v{installed}"
         yield (
             _CSVS,
             {
                 "metadata": {"name": name, "namespace": namespace},
                 "spec": {
                     "displayName": package,
-                    "version": version,
+                    "version": installed,
                     "install": {"strategy": "deployment", "spec": {"deployments": []}},
                 },
                 "status": {
@@ -191,17 +194,17 @@ def _objects(serverless: str, mesh: str) -> Iterable[tuple[Resource, Object]]:
                 },
             },
         )
-    yield (
-        CONTROL_PLANES,
-        {
-            "metadata": {"name": "basic", "namespace": MESH_NAMESPACE},
-            "spec": {
-                "version": f"v{'.'.join(mesh.split('.')[:2])}",
-                "profiles": ["default"],
-                "security": {"dataPlane": {"mtls": True}},
-            },
-        },
-    )
+    yield _control_plane(mesh)
+
+
+def _control_plane(mesh: str) -> tuple[Resource, Object]:
+    """With mTLS, which 6.4.4 is about; beside Kourier it is a warning."""
+    line = f"v{'.'.join(mesh.split('.')[:2])}"
+    if mesh.startswith("1."):
+        spec = {"version": line, "template": "default", "istio": {"global": {"mtls": {"enabled": True}}}}
+        return CONTROL_PLANES_V1, {"metadata": {"name": "basic-install", "namespace": MESH_NAMESPACE}, "spec": spec}
+    spec = {"version": line, "profiles": ["default"], "security": {"dataPlane": {"mtls": True}}}
+    return CONTROL_PLANES, {"metadata": {"name": "basic", "namespace": MESH_NAMESPACE}, "spec": spec}
 
 
 def _readers() -> Iterable[tuple[Resource, Object]]:

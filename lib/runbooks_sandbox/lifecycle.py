@@ -27,7 +27,8 @@ from runbooks_sandbox.furniture import STANDS_IN
 from runbooks_sandbox.state import READY, STARTING, SandboxError, Settings, State, WrongCall, placed, version
 
 _END_TIMEOUT_S = 15
-_OLDEST_SERVERLESS, _MESH_MAJOR = (1, 26), 2
+_OLDEST_SERVERLESS = (1, 26)
+_MESH_MAJORS = {"istio": (2,), "kourier": (1, 2)}
 
 
 @dataclass(frozen=True)
@@ -95,14 +96,15 @@ def _asked(known: Settings, played: Played) -> Settings:
             )
     if played.mesh:
         wanted = replace(wanted, mesh=_full("--mesh", played.mesh))
-        if int(wanted.mesh.split(".")[0]) != _MESH_MAJOR:
-            raise WrongCall(
-                f"playing Service Mesh {wanted.mesh}",
-                "the procedure is for Service Mesh 2, and so are the stand-ins",
-                "give a version like 2.3",
-            )
     if played.ingress:
         wanted = replace(wanted, ingress=played.ingress)
+    major = int(wanted.mesh.split(".")[0])
+    if major not in _MESH_MAJORS[wanted.ingress]:
+        raise WrongCall(
+            f"playing Service Mesh {wanted.mesh} with ingress {wanted.ingress}",
+            "the procedure is for Service Mesh 2, beside Kourier for 1 as well, and so are the stand-ins",
+            "give --ingress kourier too" if major == 1 else "give a version like 2.3",
+        )
     if played.crds:
         wanted = replace(wanted, crds=str(played.crds.absolute()))
     if wanted.crds:

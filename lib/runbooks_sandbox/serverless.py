@@ -30,10 +30,23 @@ KOURIER_CLASS = "kourier.ingress.networking.knative.dev"
 _CORE = ("activator", "autoscaler", "autoscaler-hpa", "controller", "webhook")
 _DOMAIN_MAPPING = ("domain-mapping", "domainmapping-webhook")  # part of controller and webhook from 1.32 on
 _NET_ISTIO = ("net-istio-controller", "net-istio-webhook")
+_NET_KOURIER = "net-kourier-controller"
+_POLICIES_OPT_OUT = "serverless.openshift.io/disable-istio-net-policies-generation"
+_FILTERED_OF_KOURIER_FROM = (1, 28)
 _FILTERING = "ENABLE_SECRET_INFORMER_FILTERING_BY_CERT_UID"
 _FILTERING_ANNOTATION = "serverless.openshift.io/enable-secret-informer-filtering"
 _TRUE = frozenset({"1", "t", "T", "true", "TRUE", "True"})  # what Go's ParseBool takes for true
-_POLICY_BY_METADATA_NAME_FROM = (1, 32)
+_POLICIES_GENERATED_FROM = (1, 32)  # before, they are a file that knows neither another label nor an annotation
+_NAMESPACE_AT_START_FROM = (1, 35)
+PART_OF_SERVERLESS = {"knative.openshift.io/part-of": "openshift-serverless"}
+
+
+def created_at_start(version: Sequence[int]) -> bool:
+    """Whether the operator creates Kourier's namespace at its own start, as it does that of Serving.
+
+    From then on it labels the namespace once, and no longer sees to it that the label stays.
+    """
+    return tuple(version[:2]) >= _NAMESPACE_AT_START_FROM
 
 
 def serverless(
@@ -58,7 +71,7 @@ def serverless(
     else:
         yield from metrics.leftovers(world, SERVING)
     if uses_istio(serving):
-        for name, spec in _policies(version).items():
+        for name, spec in _policies(version, serving).items():
             yield Want(NETWORK_POLICIES, {"metadata": _owned(serving, name), "spec": spec}, MANAGER)
     else:
         yield from _kourier(version, serving)
@@ -123,7 +136,7 @@ def _deployment(
         replicas = entry.get("replicas", replicas)
     containers = [
         {
-            "name": "controller" if name in _NET_ISTIO else name,
+            "name": _container(name),
             "image": "stand-in",
             "env": _environment(version, serving, name, overrides),
         }
@@ -145,19 +158,25 @@ def _environment(
     version: tuple[int, int, int], serving: Object, name: str, overrides: Iterable[Object]
 ) -> list[Object]:
     found = {"SYSTEM_NAMESPACE": SERVING}
-    container = "controller" if name in _NET_ISTIO else name
+    container = _container(name)
     for entry in overrides:
         for part in entry.get("env") or []:
             if part.get("container") == container:
                 found |= {variable["name"]: variable.get("value", "") for variable in part.get("envVars") or []}
-    if name == "net-istio-controller":
+    if name == "net-istio-controller" or (name == _NET_KOURIER and version[:2] >= _FILTERED_OF_KOURIER_FROM):
         annotation = (serving["metadata"].get("annotations") or {}).get(_FILTERING_ANNOTATION)
         found[_FILTERING] = filtering(version, annotation, found.get(_FILTERING))
     return [{"name": key, "value": value} for key, value in found.items()]
 
 
+def _container(name: str) -> str:
+    return "controller" if name in (*_NET_ISTIO, _NET_KOURIER) else name
+
+
 def filtering(version: tuple[int, int, int], annotation: str | None, override: str | None) -> str:
-    """Whether net-istio filters Secrets, as each version of the operator decides it; ``false`` is what it ships.
+    """Whether the ingress's controller filters Secrets, as each version of the operator decides it.
+
+    What is shipped says ``false``.
 
     Args:
         version: the operator's version.
@@ -174,8 +193,11 @@ def filtering(version: tuple[int, int, int], annotation: str | None, override: s
     return next(value for value in order if value is not None)
 
 
-def _policies(version: tuple[int, int, int]) -> dict[str, Object]:
-    key = "kubernetes.io/metadata.name" if version[:2] >= _POLICY_BY_METADATA_NAME_FROM else "name"
+def _policies(version: tuple[int, int, int], serving: Object) -> dict[str, Object]:
+    generated = version[:2] >= _POLICIES_GENERATED_FROM
+    if generated and (serving["metadata"].get("annotations") or {}).get(_POLICIES_OPT_OUT) == "true":
+        return {}
+    key = "kubernetes.io/metadata.name" if generated else "name"
     monitoring = {"namespaceSelector": {"matchLabels": {key: "openshift-monitoring"}}}
     webhooks = {
         name: {"podSelector": {"matchLabels": {"app": name}}, "ingress": [{}], "policyTypes": ["Ingress"]}
@@ -192,9 +214,9 @@ def _policies(version: tuple[int, int, int]) -> dict[str, Object]:
 
 
 def _kourier(version: tuple[int, int, int], serving: Object) -> Iterable[Want]:
-    labels = {"knative.openshift.io/part-of": "openshift-serverless"}
-    yield Want(NAMESPACES, {"metadata": {"name": KOURIER_NAMESPACE, "labels": labels}}, MANAGER)
-    for name in ("net-kourier-controller", "3scale-kourier-gateway"):
+    if not created_at_start(version):
+        yield Want(NAMESPACES, {"metadata": {"name": KOURIER_NAMESPACE, "labels": PART_OF_SERVERLESS}}, MANAGER)
+    for name in (_NET_KOURIER, "3scale-kourier-gateway"):
         yield Want(DEPLOYMENTS, _deployment(version, serving, name, KOURIER_NAMESPACE), MANAGER)
 
 

@@ -1,13 +1,14 @@
-"""Stand-in for the Service Mesh 2 operator: control plane, member roll, and what it leaves in each member namespace."""
+"""Stand-in for the operator of Service Mesh 2, or 1: control plane, member roll, and what it leaves in each member."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from runbooks_sandbox.api import Object
+from runbooks_sandbox.api import Object, Resource
 from runbooks_sandbox.world import (
     CONTROL_PLANES,
+    CONTROL_PLANES_V1,
     DEPLOYMENTS,
     MEMBER_ROLLS,
     MEMBERS,
@@ -15,10 +16,12 @@ from runbooks_sandbox.world import (
     NETWORK_POLICIES,
     PEER_AUTHENTICATIONS,
     SERVICES,
+    WATCHED,
     Remove,
     Want,
     World,
     condition,
+    control_planes,
     is_true,
     members_of,
     owner,
@@ -27,13 +30,23 @@ from runbooks_sandbox.world import (
 MANAGER = "maistra-istio-operator"
 MEMBER_OF, OWNER, CREATED_BY = "maistra.io/member-of", "maistra.io/owner", "maistra.io/created-by"
 GATEWAY = "istio-ingressgateway"
-_BEFORE_IGNORE_LABEL_WENT = (2, 4)
+_IGNORE_LABEL_GONE_FROM = (2, 4)
+_OF_MESH_2 = (2, 0)
+
+
+def watched(version: tuple[int, int, int]) -> tuple[Resource, ...]:
+    """What a sandbox looks at that plays a version: Service Mesh 1 serves its control plane in maistra.io/v1 alone."""
+    return WATCHED if version[:2] >= _OF_MESH_2 else (*WATCHED, CONTROL_PLANES_V1)
+
+
+def _api_of(version: tuple[int, int, int]) -> Resource:
+    return CONTROL_PLANES if version[:2] >= _OF_MESH_2 else CONTROL_PLANES_V1
 
 
 def service_mesh(version: tuple[int, int, int], world: World, _: Mapping[str, str]) -> Iterable[Want | Remove]:
     """Everything that the operator of a version wants, for every control plane there is."""
     claimed: set[str] = set()
-    for plane in world.objects(CONTROL_PLANES):
+    for plane in control_planes(world):
         mesh = plane["metadata"]["namespace"]
         roll = world.get(MEMBER_ROLLS, mesh, "default")
         configured = _claimed(world, plane, roll)
@@ -42,7 +55,7 @@ def service_mesh(version: tuple[int, int, int], world: World, _: Mapping[str, st
         for member in configured:
             yield from _member(world, plane, member)
     for roll in world.objects(MEMBER_ROLLS):
-        yield _roll_status(world, roll)
+        yield _roll_status(version, world, roll)
     yield from _left_over(world, claimed)
 
 
@@ -52,29 +65,36 @@ def service_mesh(version: tuple[int, int, int], world: World, _: Mapping[str, st
 def _control_plane(version: tuple[int, int, int], world: World, plane: Object) -> Iterable[Want]:
     mesh, name = plane["metadata"]["namespace"], plane["metadata"]["name"]
     labels = {MEMBER_OF: mesh}
-    if version[:2] < _BEFORE_IGNORE_LABEL_WENT:
+    if version[:2] < _IGNORE_LABEL_GONE_FROM:
         labels["maistra.io/ignore-namespace"] = "ignore"
     yield Want(NAMESPACES, {"metadata": {"name": mesh, "labels": labels}}, MANAGER)
-    owners = {"ownerReferences": [owner(plane, CONTROL_PLANES)]}
-    for component, selected in _COMPONENTS.items():
+    owners = {"ownerReferences": [owner(plane, _api_of(version))]}
+    for component, selected in components(version).items():
         yield Want(DEPLOYMENTS, _deployment(component, mesh, selected, owners), MANAGER)
     yield Want(SERVICES, _gateway_service(mesh, owners), MANAGER)
-    mode = "STRICT" if mutual_tls(plane) else "PERMISSIVE"
-    authentication = {"metadata": {"name": "default", "namespace": mesh, **owners}, "spec": {"mtls": {"mode": mode}}}
-    yield Want(PEER_AUTHENTICATIONS, authentication, MANAGER)
+    if version[:2] >= _OF_MESH_2:
+        mode = "STRICT" if mutual_tls(plane) else "PERMISSIVE"
+        metadata = {"name": "default", "namespace": mesh, **owners}
+        yield Want(PEER_AUTHENTICATIONS, {"metadata": metadata, "spec": {"mtls": {"mode": mode}}}, MANAGER)
     status = {"metadata": {"name": name, "namespace": mesh}, "status": _status(version, world, plane)}
-    yield Want(CONTROL_PLANES, status, MANAGER)
+    yield Want(_api_of(version), status, MANAGER)
 
 
-_COMPONENTS = {
-    "istiod": {"app": "istiod"},
-    GATEWAY: {"app": GATEWAY, "istio": "ingressgateway"},
-}
+_GATEWAY_LABELS = {"app": GATEWAY, "istio": "ingressgateway"}
+_BEFORE_ISTIOD = ("istio-pilot", "istio-citadel", "istio-galley", "istio-sidecar-injector")
+
+
+def components(version: tuple[int, int, int]) -> dict[str, dict[str, str]]:
+    """The Deployments of a control plane, with the labels of their Pods."""
+    names = ("istiod",) if version[:2] >= _OF_MESH_2 else _BEFORE_ISTIOD
+    return {**{name: {"app": name} for name in names}, GATEWAY: _GATEWAY_LABELS}
 
 
 def mutual_tls(plane: Object) -> bool:
-    """Whether the control plane has mTLS switched on."""
-    return bool(((plane.get("spec") or {}).get("security") or {}).get("dataPlane", {}).get("mtls"))
+    """Whether the control plane has mTLS switched on, in either version of its API."""
+    spec = plane.get("spec") or {}
+    of_mesh_1 = ((spec.get("istio") or {}).get("global") or {}).get("mtls") or {}
+    return bool((spec.get("security") or {}).get("dataPlane", {}).get("mtls") or of_mesh_1.get("enabled"))
 
 
 def excluded_ports(plane: Object) -> list[int]:
@@ -95,7 +115,7 @@ def _deployment(name: str, namespace: str, labels: dict[str, str], owners: Objec
 
 
 def _gateway_service(mesh: str, owners: Object) -> Object:
-    labels = _COMPONENTS[GATEWAY]
+    labels = _GATEWAY_LABELS
     ports = [("status-port", 15021, 15021), ("http2", 80, 8080), ("https", 443, 8443)]
     spec = {
         "type": "ClusterIP",
@@ -107,15 +127,16 @@ def _gateway_service(mesh: str, owners: Object) -> Object:
 
 def _status(version: tuple[int, int, int], world: World, plane: Object) -> Object:
     mesh = plane["metadata"]["namespace"]
-    ready = [name for name in _COMPONENTS if is_true(world.get(DEPLOYMENTS, mesh, name), "Available")]
-    waiting = [name for name in _COMPONENTS if name not in ready]
+    parts = components(version)
+    ready = [name for name in parts if is_true(world.get(DEPLOYMENTS, mesh, name), "Available")]
+    waiting = [name for name in parts if name not in ready]
     done = not waiting
     text = "All component deployments are Available" if done else f"Not ready: {', '.join(waiting)}"
     return {
         "observedGeneration": plane["metadata"]["generation"],
         "operatorVersion": ".".join(map(str, version)),
         "chartVersion": ".".join(map(str, version)),
-        "annotations": {"readyComponentCount": f"{len(ready)}/{len(_COMPONENTS)}"},
+        "annotations": {"readyComponentCount": f"{len(ready)}/{len(parts)}"},
         "readiness": {"components": {"ready": ready, "unready": waiting, "pending": []}},
         "conditions": [
             condition(plane, "Installed", True, "InstallSuccessful", "Successfully installed all mesh components"),
@@ -198,15 +219,19 @@ def _left_over(world: World, claimed: set[str]) -> Iterable[Want | Remove]:
             yield Want(NAMESPACES, {"metadata": {"name": name}}, MANAGER)
 
 
-def _roll_status(world: World, roll: Object) -> Want:
+def _roll_status(version: tuple[int, int, int], world: World, roll: Object) -> Want:
     mesh, name = roll["metadata"]["namespace"], roll["metadata"]["name"]
-    planes = world.objects(CONTROL_PLANES, mesh)
+    planes = control_planes(world, mesh)
     members = _named(roll)
     noted = {live["metadata"]["namespace"] for live in world.objects(MEMBERS) if _mesh_of(live) == mesh}
     done = noted & members_of(world, mesh)
     configured = [member for member in members if member in done and planes and name == "default"]
     pending = [member for member in members if member not in configured]
     problem, text = _problem(name, planes, pending)
+    metadata = {"name": name, "namespace": mesh}
+    if version[:2] < _OF_MESH_2:  # as little as any 1.x tells: whoever waits for more waits in vain
+        told = {"observedGeneration": roll["metadata"]["generation"], "configuredMembers": configured}
+        return Want(MEMBER_ROLLS, {"metadata": metadata, "status": told}, MANAGER)
     status: Object = {
         "observedGeneration": roll["metadata"]["generation"],
         "annotations": {"configuredMemberCount": f"{len(configured)}/{len(members)}"},
@@ -217,7 +242,7 @@ def _roll_status(world: World, roll: Object) -> Want:
         "memberStatuses": [_member_status(world, roll, member, member in configured) for member in members],
         "conditions": [condition(roll, "Ready", not problem, problem or "Configured", text)],
     }
-    return Want(MEMBER_ROLLS, {"metadata": {"name": name, "namespace": mesh}, "status": status}, MANAGER)
+    return Want(MEMBER_ROLLS, {"metadata": metadata, "status": status}, MANAGER)
 
 
 def _problem(name: str, planes: list[Object], pending: list[str]) -> tuple[str, str]:

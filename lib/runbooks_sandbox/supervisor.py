@@ -32,7 +32,7 @@ from runbooks_sandbox.endpoints import Endpoints
 from runbooks_sandbox.faults import SLOW, STUCK, acting
 from runbooks_sandbox.gateway import LOCAL_PORT, FilesGateway
 from runbooks_sandbox.serverless import serverless
-from runbooks_sandbox.service_mesh import service_mesh
+from runbooks_sandbox.service_mesh import service_mesh, watched
 from runbooks_sandbox.state import (
     ENDING,
     READY,
@@ -44,7 +44,7 @@ from runbooks_sandbox.state import (
     free_port,
     version,
 )
-from runbooks_sandbox.world import CONFIG_MAPS, CONTROL_PLANES, KNATIVE_SERVINGS, Loop, StandIn, World, garbage, is_true
+from runbooks_sandbox.world import CONFIG_MAPS, KNATIVE_SERVINGS, Loop, StandIn, World, control_planes, garbage, is_true
 
 _LOG = logging.getLogger(__name__)
 _USABLE_TIMEOUT_S = 30
@@ -53,6 +53,13 @@ _LOCK_TIMEOUT_S = 10
 # those that depend on others end first; the API server would wait for its watches, and keeps nothing but in etcd
 _PATIENCE_S = {"envoy": 1.0, "kube-apiserver": 0.2, "etcd": 5.0}
 _ENVOY = Path(envoy.__file__).parent / "_bin" / "envoy"
+
+
+def _numbers(text: str) -> tuple[int, int, int]:
+    """The numbers of a version that the settings have checked."""
+    found = version(text)
+    assert found is not None
+    return found
 
 
 class Stopped(Exception):
@@ -90,7 +97,7 @@ class Supervisor:
         credentials.make(state.pki)
         credentials.write_kubeconfig(state.kubeconfig, state.pki, server)
         self._api = Api(server, credentials.token(state.pki, credentials.STAND_INS), str(state.pki / "ca.crt"))
-        self._world = World(self._api)
+        self._world = World(self._api, watched(_numbers(self._settings.mesh)))
 
     # --- starting ------------------------------------------------------------------------------------------------
 
@@ -163,12 +170,13 @@ class Supervisor:
     def _usable(self) -> bool:
         """The operators have done their first work, or a fault keeps them from it."""
         held_up = {STUCK, SLOW} & self._state.faults_on().keys()
-        installed = [*self._world.objects(CONTROL_PLANES), *self._world.objects(KNATIVE_SERVINGS)]
+        installed = [*control_planes(self._world), *self._world.objects(KNATIVE_SERVINGS)]
         return bool(held_up) or all(is_true(live, "Ready") for live in installed)
 
     def _crds(self) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         folder = self._settings.crds
-        return crds.split(crds.exported(Path(folder)) if folder else ())
+        mesh, knative_version = _numbers(self._settings.mesh), _numbers(self._settings.serverless)
+        return crds.split(crds.exported(Path(folder)) if folder else (), serverless=knative_version, mesh=mesh)
 
     def _furnished(self) -> bool:
         items = self._api.request("GET", CONFIG_MAPS.path("kube-public"))["items"]
@@ -199,9 +207,7 @@ class Supervisor:
         return None
 
     def _stand_ins(self, serving: list[dict[str, Any]]) -> Mapping[str, StandIn]:
-        mesh, knative_version = version(self._settings.mesh), version(self._settings.serverless)
-        assert mesh is not None
-        assert knative_version is not None
+        mesh, knative_version = _numbers(self._settings.mesh), _numbers(self._settings.serverless)
         return {
             "service-mesh": acting(partial(service_mesh, mesh)),
             "serverless": acting(partial(serverless, knative_version, serving)),

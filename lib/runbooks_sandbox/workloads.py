@@ -10,7 +10,6 @@ from collections.abc import Iterable, Mapping
 from runbooks_sandbox.api import Object
 from runbooks_sandbox.service_mesh import MEMBER_OF, excluded_ports, mutual_tls
 from runbooks_sandbox.world import (
-    CONTROL_PLANES,
     DEPLOYMENTS,
     NAMESPACES,
     PODS,
@@ -19,6 +18,7 @@ from runbooks_sandbox.world import (
     Want,
     World,
     condition,
+    control_planes,
     now,
     owner,
 )
@@ -173,7 +173,7 @@ def mesh_of(world: World, namespace: str) -> Object | None:
     mesh = labels.get(MEMBER_OF)
     if not mesh or mesh == namespace:
         return None
-    return next(iter(world.objects(CONTROL_PLANES, mesh)), None)
+    return next(iter(control_planes(world, mesh)), None)
 
 
 def node(world: World, _: Mapping[str, str]) -> Iterable[Want | Remove]:

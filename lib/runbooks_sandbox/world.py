@@ -10,7 +10,7 @@ import datetime as dt
 import json
 import logging
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,6 +36,7 @@ SERVICE_MONITORS = Resource("monitoring.coreos.com/v1", "servicemonitors", "Serv
 CRDS = Resource("apiextensions.k8s.io/v1", "customresourcedefinitions", "CustomResourceDefinition", namespaced=False)
 INGRESS_CONFIGS = Resource("config.openshift.io/v1", "ingresses", "Ingress", namespaced=False)
 CONTROL_PLANES = Resource("maistra.io/v2", "servicemeshcontrolplanes", "ServiceMeshControlPlane")
+CONTROL_PLANES_V1 = Resource("maistra.io/v1", "servicemeshcontrolplanes", "ServiceMeshControlPlane")
 MEMBER_ROLLS = Resource("maistra.io/v1", "servicemeshmemberrolls", "ServiceMeshMemberRoll")
 MEMBERS = Resource("maistra.io/v1", "servicemeshmembers", "ServiceMeshMember")
 PEER_AUTHENTICATIONS = Resource("security.istio.io/v1beta1", "peerauthentications", "PeerAuthentication")
@@ -98,19 +99,20 @@ class World:
 
     Args:
         api: the connection to watch with.
+        watched: what is looked at.
     """
 
-    def __init__(self, api: Api) -> None:
-        self._api = api
-        self._objects: dict[Resource, dict[tuple[str, str], Object]] = {resource: {} for resource in WATCHED}
+    def __init__(self, api: Api, watched: Sequence[Resource] = WATCHED) -> None:
+        self._api, self.watched = api, tuple(watched)
+        self._objects: dict[Resource, dict[tuple[str, str], Object]] = {resource: {} for resource in self.watched}
         self._lock = threading.Lock()
-        self._synced = {resource: threading.Event() for resource in WATCHED}
+        self._synced = {resource: threading.Event() for resource in self.watched}
         self.changed = threading.Event()
         self.stopped = threading.Event()
 
     def start(self) -> None:
         """Start one watch for each resource."""
-        for resource in WATCHED:
+        for resource in self.watched:
             threading.Thread(target=self._follow, args=(resource,), name=f"watch {resource}", daemon=True).start()
 
     def synced(self) -> bool:
@@ -118,9 +120,10 @@ class World:
         return all(event.is_set() for event in self._synced.values())
 
     def objects(self, resource: Resource, namespace: str = "") -> list[Object]:
-        """All objects of a resource, of one namespace or of all."""
+        """All objects of a resource, of one namespace or of all; none of one that is not watched."""
         with self._lock:
-            return [live for (where, _), live in self._objects[resource].items() if not namespace or where == namespace]
+            known = self._objects.get(resource, {})
+            return [live for (where, _), live in known.items() if not namespace or where == namespace]
 
     def get(self, resource: Resource, namespace: str, name: str) -> Object | None:
         """One object, or None."""
@@ -338,6 +341,11 @@ def is_true(live: Object | None, name: str) -> bool:
     return any(entry.get("type") == name and entry.get("status") == "True" for entry in status.get("conditions", []))
 
 
+def control_planes(world: World, mesh: str = "") -> list[Object]:
+    """The control planes of a namespace or of all, in the version of their API that the mesh of this cluster serves."""
+    return [*world.objects(CONTROL_PLANES, mesh), *world.objects(CONTROL_PLANES_V1, mesh)]
+
+
 def members_of(world: World, mesh: str) -> set[str]:
     """The namespaces that carry the label of a mesh."""
     return {
@@ -349,8 +357,8 @@ def members_of(world: World, mesh: str) -> set[str]:
 
 def garbage(world: World, _: Mapping[str, str]) -> Iterable[Remove]:
     """Stand-in for the garbage collector: what belongs to an object that is gone goes too."""
-    uids = {live["metadata"]["uid"] for resource in WATCHED for live in world.objects(resource)}
-    for resource in WATCHED:
+    uids = {live["metadata"]["uid"] for resource in world.watched for live in world.objects(resource)}
+    for resource in world.watched:
         for live in world.objects(resource):
             owners = live["metadata"].get("ownerReferences") or []
             if owners and not any(reference["uid"] in uids for reference in owners):

@@ -9,7 +9,6 @@ import pytest
 
 from runbooks_sandbox import lifecycle
 from runbooks_sandbox.world import (
-    CONFIG_MAPS,
     CONTROL_PLANES,
     KNATIVE_SERVINGS,
     NAMESPACES,
@@ -206,17 +205,3 @@ def test_before_6_4_3_it_is_blocked_and_sends_the_reader_there(sandbox: Sandbox)
     outcome = sandbox.play(NUMBER)
     assert "blocked" == outcome["outcome"]
     assert "6.4.3" in [finding["see"] for finding in outcome["preconditions"]]
-
-
-def test_from_1_38_on_the_new_keys_are_set_and_the_old_one_proves_nothing(new_sandbox: Callable[..., Sandbox]) -> None:
-    newest = new_sandbox(serverless="1.38")
-    for number in ("6.4.2", "6.4.3"):
-        assert 0 == newest.play(number)["exit_code"]
-    strict = newest.play(NUMBER, strict_documentation=True, timeout_s=5)
-    assert "failed" == strict["outcome"]
-    assert "this version reads metrics-protocol" in strict["reason"]
-    outcome = newest.play(NUMBER)
-    assert "done and proven" == outcome["outcome"], outcome["reason"]
-    data = newest.get(CONFIG_MAPS, SERVING, "config-observability")["data"]
-    assert "prometheus" == data["metrics-protocol"]
-    lifecycle.stop(newest.state)

@@ -112,9 +112,10 @@ def test_service_mesh_3_is_recognised_and_named(sandbox: Sandbox) -> None:
     name = {"name": "servicemeshoperator3.v3.0.0", "namespace": "openshift-operators"}
     body = {"apiVersion": old["apiVersion"], "kind": old["kind"], "metadata": name, "spec": spec}
     sandbox.api.request("POST", resource, body)
-    outcome = sandbox.play(NUMBER)
-    assert "blocked" == outcome["outcome"]
-    assert "this procedure is Service Mesh 2's" in outcome["reason"]
+    for stated in ("", "2.6"):
+        outcome = sandbox.play(NUMBER, mesh_version=stated)
+        assert "blocked" == outcome["outcome"]
+        assert "3.0.0 is installed, which is not supported: the procedure is Service Mesh 2's" in outcome["reason"]
 
 
 def test_missing_rights_are_listed_for_each_section(integrated: Sandbox) -> None:

@@ -120,7 +120,8 @@ def any_crds(request: pytest.FixtureRequest, new_sandbox: Callable[..., Sandbox]
     if request.param == "exported" and not REAL_CRDS.is_dir():
         pytest.skip("the exported CRDs are not beside this checkout")
     found = new_sandbox(**({"crds": REAL_CRDS} if request.param == "exported" else {}))
-    load_crds(found.api, split(exported(REAL_CRDS) if request.param == "exported" else ())[1])
+    given = exported(REAL_CRDS) if request.param == "exported" else ()
+    load_crds(found.api, split(given, serverless=(1, 26, 0), mesh=(2, 3, 0))[1])
     yield found
     lifecycle.stop(found.state)
 

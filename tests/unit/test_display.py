@@ -19,7 +19,7 @@ from runbooks.display import MIME, View
 from runbooks.ownership import Owner
 from runbooks.parameters import IntegrateServiceMesh
 from runbooks.plan import Change, FieldChange, Operation, Plan, Waits
-from runbooks.procedure.section import Basis, Erratum, Section, Step
+from runbooks.procedure.section import Section, Step
 from runbooks.verdicts import Checked, Finding, Outcome, Proof, Verdict
 from runbooks.wait import Look
 
@@ -38,7 +38,6 @@ SECTION = Section(
     reads=lambda _: (),
     needs=(),
     steps=(STEP,),
-    errata=(Erratum("the page says", "the runbook does", "reasons", "every version", Basis.NEWER),),
 )
 
 
@@ -119,7 +118,12 @@ VIEWS: dict[str, View] = {
     "note": display.note("applied", "gateways", "Nothing to do."),
     "target": display.target(SECTION, TARGET),
     "preconditions": display.preconditions(FINDINGS),
-    "desired": display.desired(SECTION, [manifests.local_gateway_http()], [("/c/root.key", "a new key")]),
+    "desired": display.desired(
+        [manifests.local_gateway_http()],
+        [("/c/root.key", "a new key")],
+        differences=("differs: the page says → the runbook does", "differs: it says this → it does that"),
+        of_version=("differs: it says this → it does that",),
+    ),
     "plan": display.plan(Plan(CHANGES), "plan"),
     "applied": display.applied(STEP, [{"operation": "create", "target": "Gateway a/b", "audit_id": "42"}]),
     "waited": display.waited(STEP, [{"ready": True, "target": "Gateway a/b", "said": "after 2 s"}]),
@@ -182,13 +186,12 @@ def odd_views() -> dict[str, View]:
     owner = Owner(ODD, "Update", ODD)
     change = Change(ODD, ODD, (ODD,) * 4, Operation.UPDATE, (FieldChange(ODD, ODD, {ODD: ODD}, (owner,)),))
     noted = Change(ODD, ODD, (ODD,) * 4, Operation.CREATE, (), ((ODD, owner),), (ODD,), (), (ODD,))
-    erratum = Erratum(ODD, ODD, ODD, ODD, Basis.NEWER)
-    section = Section(ODD, ODD, ODD, ODD, ODD, IntegrateServiceMesh, "both", lambda _: (), (), (), (erratum,))
+    section = Section(ODD, ODD, ODD, ODD, ODD, IntegrateServiceMesh, "both", lambda _: (), (), ())
     return {
         "note": display.note("applied", ODD, ODD),
         "target": display.target(section, {"server": ODD, "kubernetes": ODD, "user": ODD, ODD: ODD}),
         "preconditions": display.preconditions([Finding(ODD, Verdict.NOT_MET, ODD, ODD, ODD)]),
-        "desired": display.desired(section, [{"data": {ODD: ODD}}], [(ODD, ODD)]),
+        "desired": display.desired([{"data": {ODD: ODD}}], [(ODD, ODD)], ODD, [ODD], [ODD]),
         "plan": display.plan(Plan((change, noted)), "plan"),
         "applied": display.applied(STEP, [{"operation": ODD, "target": ODD, "audit_id": ODD}]),
         "waited": display.waited(STEP, [{"ready": False, "target": ODD, "said": ODD}]),
@@ -267,11 +270,11 @@ def test_the_desired_objects_are_yaml_that_can_be_read_back_and_the_errata_are_c
     assert "Nothing has been sent yet." == head
     assert [manifests.local_gateway_http()] == list(yaml.safe_load_all(text))
     assert "# file /c/root.key: a new key" == text.splitlines()[0]
-    assert (
-        "# differs from the page: the page says → the runbook does (reasons; documented in newer versions)"
-        == (text.splitlines()[-1])
-    )
-    assert ("1 object and 1 file",) == found.brief
+    assert [
+        "# differs: the page says → the runbook does",
+        "# differs: it says this → it does that",
+    ] == text.splitlines()[-2:]
+    assert ("1 object and 1 file", "differs: it says this → it does that") == found.brief
 
 
 @pytest.mark.parametrize(
@@ -280,7 +283,7 @@ def test_the_desired_objects_are_yaml_that_can_be_read_back_and_the_errata_are_c
 )
 def test_the_desired_objects_and_files_are_counted(objects: int, files: int, brief: str) -> None:
     manifest = manifests.local_gateway_http()
-    found = display.desired(SECTION, [manifest] * objects, [("/c/root.key", "a new key")] * files)
+    found = display.desired([manifest] * objects, [("/c/root.key", "a new key")] * files)
     assert (brief,) == found.brief
 
 
@@ -439,13 +442,13 @@ def test_restarts_are_counted_where_there_are_some() -> None:
 
 
 def test_a_section_that_has_nothing_to_do_here_says_why() -> None:
-    found = display.desired(SECTION, [], [], "mTLS is off")
+    found = display.desired([], [], "mTLS is off")
     assert "Nothing to do: mTLS is off." == found.text.splitlines()[0]
     assert ("mTLS is off",) == found.brief
 
 
 def test_many_objects_that_differ_in_their_namespace_alone_are_shown_as_one() -> None:
-    found = display.desired(SECTION, [manifests.serving_system_policy(f"n{number}") for number in range(40)], [])
+    found = display.desired([manifests.serving_system_policy(f"n{number}") for number in range(40)], [])
     documents = list(yaml.safe_load_all(found.text.partition("\n")[2]))
     assert [manifests.serving_system_policy("n0")] == documents
     assert "# and the same in 39 more namespaces: n1, n2, n3, n4, n5, n6, n7, n8, n9, n10, and 29 more" in found.text

@@ -503,7 +503,7 @@ def test_many_entries_of_one_list_are_one_line() -> None:
 
 def test_many_objects_are_shown_as_one_of_their_kind() -> None:
     objects = [manifests.member_roll("istio-system", ["shop"]), *map(manifests.serving_system_policy, names(100))]
-    view = display.desired(SECTIONS[NUMBER], objects, [])
+    view = display.desired(objects, [])
     shown = list(yaml.safe_load_all(view.text.partition("\n")[2]))
     assert objects[:2] == shown
     assert "# and the same in 99 more namespaces: team-001, " in view.text

@@ -2,25 +2,10 @@
 
 from __future__ import annotations
 
-import ast
-from pathlib import Path
-
 import pytest
-from tests.pitfalls_table import PAGE, PITFALLS, Compared, Pitfall, page, sections_of
+from tests.pitfalls_table import PAGE, PITFALLS, Compared, Pitfall, defined_in, page, sections_of
 
 from runbooks.procedure import SECTIONS
-
-CLUSTER = Path(__file__).parents[1] / "cluster"
-
-
-def defined_in(module: str) -> set[str]:
-    """The tests of a module, those of its classes as ``Class::test``."""
-    tree = ast.parse((CLUSTER / f"{module}.py").read_text())
-    found = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
-    for node in tree.body:
-        if isinstance(node, ast.ClassDef):
-            found |= {f"{node.name}::{part.name}" for part in node.body if isinstance(part, ast.FunctionDef)}
-    return {name for name in found if name.rpartition("::")[2].startswith("test_")}
 
 
 def test_the_page_is_up_to_date() -> None:

@@ -696,6 +696,28 @@ def test_a_field_that_the_server_drops_is_a_problem() -> None:
     assert ("the server silently drops spec.b.c",) == found.problems
 
 
+@pytest.mark.parametrize(
+    ("managers", "expected"),
+    [
+        ([("runbooks-6.4.4", "Apply")], [("spec.old", "by ours", None)]),
+        # what another manager has as well stays, and what only another one has goes by nothing that is applied here
+        ([("runbooks-6.4.4", "Apply"), ("kubectl-edit", "Update")], []),
+        ([("somebody", "Update")], []),
+    ],
+)
+def test_what_an_earlier_apply_of_ours_set_and_this_one_does_not_is_planned_to_go(
+    managers: list[tuple[str, str]], expected: list[tuple[str, Any, Any]]
+) -> None:
+    live = serving({"a": 2, "b": {"c": "text"}, "d": [1, 2], "old": "by ours", "other": {"x": 1}})
+    live["status"] = {"version": "1"}
+    live["metadata"]["managedFields"] = [
+        {"manager": name, "operation": how, "fieldsV1": {"f:spec": {"f:old": {}}}} for name, how in managers
+    ]
+    answer = serving({"a": 1, "b": {"c": "text"}, "d": [1, 2], "other": {"x": 1}})
+    found = plan.admitted(changed(WANTED, live), WANTED, live, answer)
+    assert [("spec.a", 2, 1), *expected] == [(item.path, item.old, item.new) for item in found.fields]
+
+
 def test_what_the_server_says_of_a_shared_list_is_not_asked() -> None:
     desired = roll("knative-serving", "shop")
     change = changed(desired, None)

@@ -175,6 +175,8 @@ def test_a_missing_right_stops_an_apply_and_warns_otherwise(mode: str, verdict: 
 
 # --- operators ---------------------------------------------------------------------------------------------------
 
+OLDER_SERVERLESS = "is older than 1.26.0 (the first with KnativeServing v1beta1, which the page applies)"
+OLDER_MESH = "is older than 2.0.5 (the page: supported from there on)"
 SERVERLESS, MESH = preconditions.serverless_operator, preconditions.mesh_operator
 MESH_BESIDE_KOURIER = preconditions.mesh_operator_beside_kourier
 
@@ -187,14 +189,17 @@ MESH_BESIDE_KOURIER = preconditions.mesh_operator_beside_kourier
         (
             SERVERLESS,
             [("serverless-operator.v1.25.9",)],
-            (NOT_MET, "serverless-operator 1.25.9 is older than 1.26.0"),
+            (
+                NOT_MET,
+                f"serverless-operator 1.25.9 {OLDER_SERVERLESS}",
+            ),
         ),
         (
             SERVERLESS,
             [("serverless-operator.v1.39.0",)],
             (
                 WARNING,
-                "serverless-operator 1.39.0 is newer than 1.38, the newest known here; it is treated like that one",
+                "serverless-operator 1.39.0; newer than 1.38, the newest known here; it is treated like that one",
             ),
         ),
         (
@@ -218,26 +223,26 @@ MESH_BESIDE_KOURIER = preconditions.mesh_operator_beside_kourier
             (NOT_MET, "no ClusterServiceVersion serverless-operator.v… in openshift-serverless or openshift-operators"),
         ),
         (MESH, [("servicemeshoperator.v2.0.5",)], (MET, "servicemeshoperator 2.0.5")),
-        (MESH, [("servicemeshoperator.v2.0.4",)], (NOT_MET, "servicemeshoperator 2.0.4 is older than 2.0.5")),
+        (MESH, [("servicemeshoperator.v2.0.4",)], (NOT_MET, f"servicemeshoperator 2.0.4 {OLDER_MESH}")),
         (
             MESH,
             [("servicemeshoperator.v2.7.0",)],
             (
                 WARNING,
-                "servicemeshoperator 2.7.0 is newer than 2.6, the newest known here; it is treated like that one",
+                "servicemeshoperator 2.7.0; newer than 2.6, the newest known here; it is treated like that one",
             ),
         ),
         (
             MESH,
             [("servicemeshoperator3.v3.0.1",)],
-            (NOT_MET, "Service Mesh 3.0.1 is installed; this procedure is Service Mesh 2's"),
+            (NOT_MET, "Service Mesh 3.0.1 is installed, which is not supported: the procedure is Service Mesh 2's"),
         ),
         (MESH_BESIDE_KOURIER, [("servicemeshoperator.v1.1.18",)], (MET, "servicemeshoperator 1.1.18")),
         (MESH_BESIDE_KOURIER, [("servicemeshoperator.v2.4.1",)], (MET, "servicemeshoperator 2.4.1")),
         (
             MESH_BESIDE_KOURIER,
             [("servicemeshoperator3.v3.0.1",)],
-            (NOT_MET, "Service Mesh 3.0.1 is installed; this procedure is Service Mesh 2's"),
+            (NOT_MET, "Service Mesh 3.0.1 is installed, which is not supported: the procedure is Service Mesh 2's"),
         ),
         # both are there: the one of this procedure counts
         (
@@ -263,14 +268,79 @@ def test_an_operator_is_installed_in_a_version_that_is_known(
     assert expected == judged(found)
 
 
-def test_a_version_that_is_stated_is_taken_where_the_operators_cannot_be_read(situate: Situate) -> None:
+def test_a_version_that_is_stated_is_taken_where_the_operators_cannot_be_read_and_that_is_said(
+    situate: Situate,
+) -> None:
     given = {"refused": {CLUSTER_SERVICE_VERSION: FORBIDDEN}, "serverless_version": "1.30", "mesh_version": "2.3"}
-    assert (MET, "serverless-operator 1.30.0") == judged(SERVERLESS(situate("6.4.3", **given)))
-    assert (MET, "servicemeshoperator 2.3.0") == judged(MESH(situate("6.4.3", **given)))
     assert (
-        NOT_MET,
-        "servicemeshoperator 1.1.0 is older than 2.0.5",
-    ) == judged(MESH(situate("6.4.3", **given | {"mesh_version": "1.1"})))
+        WARNING,
+        f"serverless-operator 1.30.0; only serverless_version says so: {FORBIDDEN.said}",
+    ) == judged(SERVERLESS(situate("6.4.3", **given)))
+    assert (
+        WARNING,
+        f"servicemeshoperator 2.3.0; only mesh_version says so: {FORBIDDEN.said}",
+    ) == judged(MESH(situate("6.4.3", **given)))
+    assert (NOT_MET, f"servicemeshoperator 1.1.0 {OLDER_MESH}") == judged(
+        MESH(situate("6.4.3", **given | {"mesh_version": "1.1"}))
+    )
+
+
+def test_a_version_that_is_stated_of_an_operator_that_is_not_there_is_a_warning(situate: Situate) -> None:
+    found = SERVERLESS(situate("6.4.3", {CLUSTER_SERVICE_VERSION: []}, serverless_version="1.99"))
+    assert WARNING is found.verdict
+    assert "1.99.0; newer than 1.38, the newest known here; it is treated like that one" in found.said
+    assert "only serverless_version says so: no ClusterServiceVersion serverless-operator.v…" in found.said
+    assert "make sure that oc get csv -A shows 1.99" in found.remedy
+
+
+@pytest.mark.parametrize(
+    ("name", "phase", "stated", "expected"),
+    [
+        ("serverless-operator.v1.33.2", "Succeeded", "1.33", (MET, "serverless-operator 1.33.2")),
+        ("serverless-operator.v1.33.2", "Succeeded", "1.33.2", (MET, "serverless-operator 1.33.2")),
+        (
+            "serverless-operator.v1.33.2",
+            "Succeeded",
+            "1.3",
+            (WARNING, "serverless-operator 1.33.2; the cluster says so; serverless_version 1.3 is not used"),
+        ),
+        # what is stated excuses nothing that is found
+        ("serverless-operator.v1.33.2", "Failed", "1.30", (NOT_MET, "serverless-operator 1.33.2 is Failed")),
+        (
+            "serverless-operator.v1.25.0",
+            "Succeeded",
+            "1.30",
+            (
+                NOT_MET,
+                f"serverless-operator 1.25.0 {OLDER_SERVERLESS}",
+            ),
+        ),
+    ],
+)
+def test_what_is_found_counts_and_not_what_is_stated(
+    name: str, phase: str, stated: str, expected: tuple[Verdict, str], situate: Situate, csv: Csv
+) -> None:
+    situation = situate("6.4.3", {CLUSTER_SERVICE_VERSION: [csv(name, phase)]}, serverless_version=stated)
+    assert expected == judged(SERVERLESS(situation))
+
+
+def test_a_stated_mesh_does_not_hide_service_mesh_3(situate: Situate, csv: Csv) -> None:
+    there = {CLUSTER_SERVICE_VERSION: [csv("servicemeshoperator3.v3.0.1")]}
+    for need in (MESH, MESH_BESIDE_KOURIER):
+        assert NOT_MET is need(situate("6.4.3", there, mesh_version="2.6")).verdict
+
+
+@pytest.mark.parametrize(
+    ("serverless", "mesh", "verdict"),
+    [("1.30.0", "2.0.5", MET), ("1.31.0", "2.1.6", WARNING), ("1.31.0", "2.2.0", MET), ("1.38.0", "2.0.5", WARNING)],
+)
+def test_newer_documentation_asks_for_a_newer_mesh(
+    serverless: str, mesh: str, verdict: Verdict, situate: Situate, csv: Csv
+) -> None:
+    there = [csv(f"serverless-operator.v{serverless}"), csv(f"servicemeshoperator.v{mesh}")]
+    found = MESH(situate("6.4.3", {CLUSTER_SERVICE_VERSION: there}))
+    assert verdict is found.verdict
+    assert ("asks for Service Mesh 2.2" in found.said) is (verdict is WARNING)
 
 
 def test_without_the_right_to_look_the_parameter_to_set_is_named(situate: Situate) -> None:
@@ -877,6 +947,23 @@ def test_the_drain_port_is_asked_for_where_it_is_documented(
     live["spec"]["proxy"] = ports and {"networking": {"trafficControl": {"inbound": {"excludedPorts": ports}}}}
     there = {CONTROL_PLANE: [live], CLUSTER_SERVICE_VERSION: [csv(f"serverless-operator.v{version}")]}
     assert expected is preconditions.drain_port(situate("6.4.4", there)).verdict
+
+
+@pytest.mark.parametrize(("version", "verdict"), [("1.31.0", WARNING), ("1.32.0", MET), ("1.99.0", MET)])
+def test_an_operator_that_knows_no_opting_out_keeps_its_policies(
+    version: str, verdict: Verdict, situate: Situate, csv: Csv
+) -> None:
+    live = plane(True)
+    live["spec"]["security"]["manageNetworkPolicy"] = False
+    (opted_out,) = serving({"istio": {"enabled": True}})
+    opted_out["metadata"]["annotations"] = {"serverless.openshift.io/disable-istio-net-policies-generation": "true"}
+    closed = {
+        "metadata": {"name": "allow-from-openshift-monitoring-ns", "namespace": "knative-serving"},
+        "spec": {"podSelector": {}, "ingress": [], "policyTypes": ["Ingress"]},
+    }
+    there = {CONTROL_PLANE: [live], KNATIVE_SERVING: [opted_out], NETWORK_POLICY: [closed]}
+    found = {**there, CLUSTER_SERVICE_VERSION: [csv(f"serverless-operator.v{version}")]}
+    assert verdict is preconditions.policies_of_the_mesh(situate("6.4.3", found)).verdict
 
 
 def test_before_knative_is_installed_the_control_plane_alone_tells_of_closed_policies(situate: Situate) -> None:

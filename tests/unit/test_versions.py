@@ -9,18 +9,28 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runbooks.snapshot import Live
-from runbooks.versions import Operator, Profile, SecretFiltering, Version, Versions, detect, profile
+from runbooks.versions import (
+    EVERY_VERSION,
+    Operator,
+    Profile,
+    Range,
+    SecretFiltering,
+    Version,
+    Versions,
+    detect,
+    profile,
+)
 
 Csv = Callable[..., Live]
 numbers = st.integers(0, 999)
 
 
-def serverless(version: str, phase: str = "Succeeded", message: str = "") -> Operator:
-    return Operator("serverless-operator", Version.parse(version), phase, message)
+def serverless(version: str, phase: str = "Succeeded", message: str = "", *, stated: bool = False) -> Operator:
+    return Operator("serverless-operator", Version.parse(version), phase, message, stated)
 
 
-def mesh(version: str, phase: str = "Succeeded") -> Operator:
-    return Operator("servicemeshoperator", Version.parse(version), phase)
+def mesh(version: str, phase: str = "Succeeded", *, stated: bool = False) -> Operator:
+    return Operator("servicemeshoperator", Version.parse(version), phase, stated=stated)
 
 
 # --- versions ----------------------------------------------------------------------------------------------------
@@ -102,12 +112,12 @@ def test_an_operator_that_olm_has_not_looked_at_yet_has_no_phase() -> None:
 
 
 def test_a_stated_version_stands_in_for_an_operator_that_was_not_found(csv: Csv) -> None:
-    assert Versions(serverless("1.30"), mesh("2.3.1"), None, "parameters") == detect(
+    assert Versions(serverless("1.30", stated=True), mesh("2.3.1", stated=True), None, "parameters") == detect(
         [], serverless="1.30", mesh="2.3.1"
     )
-    assert Versions(serverless("1.33.2"), mesh("2.3"), None, "ClusterServiceVersions and parameters") == detect(
-        [csv("serverless-operator.v1.33.2")], serverless="1.30", mesh="2.3"
-    )
+    assert Versions(
+        serverless("1.33.2"), mesh("2.3", stated=True), None, "ClusterServiceVersions and parameters"
+    ) == detect([csv("serverless-operator.v1.33.2")], serverless="1.30", mesh="2.3")
 
 
 def test_a_stated_version_never_overrules_the_cluster(csv: Csv) -> None:
@@ -129,12 +139,27 @@ def test_a_stated_version_never_overrules_the_cluster(csv: Csv) -> None:
         ("1.28.0", Profile(Version(1, 28))),
         ("1.38.7", Profile(Version(1, 38, 7))),
         # an unknown newer one is treated as the newest known
-        ("1.39.0", Profile(Version(1, 38, 999))),
-        ("2.0.0", Profile(Version(1, 38, 999))),
+        ("1.39.0", Profile(Version(1, 38))),
+        ("2.0.0", Profile(Version(1, 38))),
     ],
 )
 def test_the_profile_of_each_version(version: str, expected: Profile) -> None:
     assert expected == profile(Versions(serverless(version), None, None, ""))
+
+
+@pytest.mark.parametrize(
+    ("versions", "words", "inside", "outside"),
+    [
+        (EVERY_VERSION, "every version", ["0.1", "1.26", "9.9"], []),
+        (Range(Version(1, 32)), "1.32 and later", ["1.32.0", "1.99"], ["1.31.9"]),
+        (Range(before=Version(1, 28)), "before 1.28", ["1.26", "1.27.9"], ["1.28.0"]),
+        (Range(Version(1, 28), Version(1, 32)), "1.28 and later, before 1.32", ["1.28", "1.31.9"], ["1.27.9", "1.32"]),
+    ],
+)
+def test_a_range_of_versions(versions: Range, words: str, inside: list[str], outside: list[str]) -> None:
+    assert words == str(versions)
+    assert [] == [text for text in inside if Version.parse(text) not in versions]
+    assert [] == [text for text in outside if Version.parse(text) in versions]
 
 
 def test_without_an_operator_the_profile_is_the_documented_one() -> None:

@@ -13,7 +13,7 @@ from runbooks.preconditions.domain import (
     strict_clients,
     usable_certificate,
 )
-from runbooks.preconditions.finding import Need
+from runbooks.preconditions.finding import Need, met
 from runbooks.preconditions.ingress import (
     istio_path,
     kourier_path,
@@ -75,6 +75,7 @@ __all__ = [
     "mesh_namespace",
     "mesh_operator",
     "mesh_operator_beside_kourier",
+    "met",
     "monitoring_namespace",
     "mutual_tls",
     "mutual_tls_beside_kourier",

@@ -180,11 +180,14 @@ def policies_of_the_mesh(situation: Situation[IntegrateServiceMesh]) -> Finding:
     if said := situation.snapshot.unreadable(NETWORK_POLICY):
         return warned(title, said, RBAC)
     serving = situation.snapshot.objects(KNATIVE_SERVING, SERVING_NAMESPACE)
-    opted_out = any((live["metadata"].get("annotations") or {}).get(_POLICIES_OPT_OUT) == "true" for live in serving)
-    if opted_out or (serving and _autoscaler_is_reached(situation)):
-        return met(title, "the Serverless operator adds none" if opted_out else "those that are there do")
     found = situation.versions.serverless
     able = found is not None and found.version >= POLICIES_OPT_OUT_FROM
+    # an operator that is older keeps its policies whatever the annotation says
+    opted_out = able and any(
+        (live["metadata"].get("annotations") or {}).get(_POLICIES_OPT_OUT) == "true" for live in serving
+    )
+    if opted_out or (serving and _autoscaler_is_reached(situation)):
+        return met(title, "the Serverless operator adds none" if opted_out else "those that are there do")
     said = (
         "the control plane says manageNetworkPolicy: false, and the Serverless operator's own policy closes "
         f"{SERVING_NAMESPACE} to all but monitoring: the activator does not reach the autoscaler (i/o timeout on port "

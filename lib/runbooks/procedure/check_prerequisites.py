@@ -25,6 +25,7 @@ from runbooks.rights import Right
 from runbooks.situation import Situation
 from runbooks.snapshot import Read
 from runbooks.verdicts import Finding, Verdict
+from runbooks.versions import EVERY_VERSION, RESTRUCTURED_FROM
 
 _OF_ALL = (preconditions.one_label_hosts, preconditions.custom_domains, preconditions.leftover_webhooks)
 _OF_ISTIO = (preconditions.authorization_policies, preconditions.annotated_services)
@@ -46,7 +47,7 @@ def check_prerequisites(sections: Sequence[Section]) -> Section:
         before: tuple[str, ...] = ()
         for section in of_path(given):
             own = _parameters(section, given)
-            found += [_judged(section, need, before) for need in section.needs(own)]
+            found += [_judged(section, need, before) for need in (*section.needs(own), *_told(section))]
             before = (*before, section.number)
         return tuple(found)
 
@@ -94,22 +95,23 @@ _ERRATA = (
         said="6.4.2 needs Knative Serving, and 6.4.3 needs that it is not installed yet",
         done="Knative Serving is asked for from 6.4.4 on",
         reason="the two contradict each other, and a Secret needs the mesh namespace only",
-        versions="every version",
+        versions=EVERY_VERSION,
         basis=Basis.DOCUMENTED,
     ),
     Erratum(
         said="an account with cluster administrator access, and oc",
         done="each right that is really needed is asked for by access review; oc is not needed",
         reason="an account for a scheduler should have no more than that (runbooks list --rbac prints it)",
-        versions="every version",
+        versions=EVERY_VERSION,
         basis=Basis.STANDARD,
     ),
     Erratum(
         said="nothing of other Gateways",
         done="another Gateway on port 443 for every host is looked for",
         reason="of two, the older one wins and the other one is ignored without a word",
-        versions="a pre-check of the documentation since 1.31",
+        versions=EVERY_VERSION,
         basis=Basis.NEWER,
+        documented=RESTRUCTURED_FROM,
     ),
 )
 
@@ -127,6 +129,19 @@ def _own(section: Section, situation: Situation[Any]) -> Situation[Any]:
 def _rights(section: Section, situation: Situation[Any]) -> tuple[Right, ...]:
     own = _own(section, situation)
     return (*rights_to_read(section, own.parameters), *rights_to_write(section, own))
+
+
+def _told(section: Section) -> tuple[Need, ...]:
+    """What the version decides in a section that depends on it, so that it is known before anything is run."""
+
+    def tell(situation: Situation[Any]) -> Finding:
+        title, found = "What this version makes of the page", situation.versions.serverless
+        if found is None:
+            return Finding(title, Verdict.UNKNOWN, "the version is not known", "see the line on the operator above")
+        lines = section.differences(situation, of_version=True)
+        return preconditions.met(title, "; ".join(lines) or "nothing")
+
+    return (tell,) if any(item.of_version for item in section.errata) else ()
 
 
 def _judged(section: Section, need: Need, before: Sequence[str]) -> Need:

@@ -15,6 +15,7 @@ from runbooks.plan import Change, Desired, DesiredFile, Operation
 from runbooks.procedure.section import Awaited, Basis, Erratum, Section, Step
 from runbooks.situation import Situation
 from runbooks.snapshot import Read
+from runbooks.versions import EVERY_VERSION
 
 
 def _folder_file(situation: Situation[CreateIngressCertificates], *names: str) -> tuple[DesiredFile, ...]:
@@ -159,28 +160,28 @@ CREATE_INGRESS_CERTIFICATES = Section(
             said="the wildcard certificate carries its name in the common name only",
             done="the name also stands in the subject alternative name",
             reason="curl still falls back to the common name; Go, browsers and Python's urllib3 refuse it",
-            versions="every version",
+            versions=EVERY_VERSION,
             basis=Basis.STANDARD,
         ),
         Erratum(
             said="openssl x509 -set_serial 0, which makes an X.509 v1 certificate with the serial number 0",
             done="X.509 v3 with a random serial number and key usages; the root says that it may sign",
             reason="RFC 5280 forbids the serial number 0, and Python 3.13 refuses a root without key usage",
-            versions="every version",
+            versions=EVERY_VERSION,
             basis=Basis.STANDARD,
         ),
         Erratum(
             said="root and wildcard certificate are both valid for 365 days",
             done="root_valid_days and valid_days are separate, and a leaf never outlives its root",
             reason="a renewed leaf would outlive the root, and every client would refuse it from that day on",
-            versions="every version",
+            versions=EVERY_VERSION,
             basis=Basis.STANDARD,
         ),
         Erratum(
             said="Knative Serving has to be installed already",
             done="not asked for",
             reason="6.4.3 asks that it is not installed yet, and the Secret needs the mesh namespace only",
-            versions="every version",
+            versions=EVERY_VERSION,
             basis=Basis.DOCUMENTED,
         ),
     ),

@@ -21,7 +21,15 @@ from runbooks.secret_filtering import CONTROLLER
 from runbooks.situation import Situation
 from runbooks.snapshot import Read
 from runbooks.verdicts import few
-from runbooks.versions import OPERATORS_NAMESPACE, SERVERLESS_NAMESPACE, SecretFiltering
+from runbooks.versions import (
+    ANNOTATION_DEPRECATED_FROM,
+    EVERY_VERSION,
+    FILTERED_BY_DEFAULT_FROM,
+    OPERATORS_NAMESPACE,
+    SERVERLESS_NAMESPACE,
+    Range,
+    SecretFiltering,
+)
 
 
 def _annotation(situation: Situation[EnableSecretFiltering]) -> tuple[Desired, ...]:
@@ -128,29 +136,32 @@ ENABLE_SECRET_FILTERING = Section(
             said="the example shows a complete KnativeServing with the annotation",
             done="the annotation alone is added to the KnativeServing that there is, and none is ever created",
             reason="applied as shown, it takes out what others put there; where there is none, it installs Knative",
-            versions="every version",
+            versions=EVERY_VERSION,
             basis=Basis.STANDARD,
         ),
         Erratum(
             said="the annotation puts ENABLE_SECRET_INFORMER_FILTERING_BY_CERT_UID=true into the controller's Pods",
             done="nothing is written, and the variable itself is looked at",
             reason="the annotation is ignored: the operator sets the variable, and only a workload's entry unsets it",
-            versions="1.32 and later",
+            versions=Range(FILTERED_BY_DEFAULT_FROM),
             basis=Basis.NEWER,
+            documented=FILTERED_BY_DEFAULT_FROM,
         ),
         Erratum(
             said="nothing about a workload's entry that sets the variable",
             done="an entry that switches the filter off stops the run",
             reason="the annotation is deprecated, and such an entry is looked at before it",
-            versions="1.28 and later",
+            versions=Range(ANNOTATION_DEPRECATED_FROM),
             basis=Basis.NEWER,
+            documented=ANNOTATION_DEPRECATED_FROM,
         ),
         Erratum(
             said="nothing about Secrets that applications bring themselves",
             done=f"the run stops where a DomainMapping's Secret lacks the label {secret_filtering.LABEL}",
             reason="the controller no longer finds such a Secret, and the host is no longer served",
-            versions="every version; documented from 1.28 on",
+            versions=EVERY_VERSION,
             basis=Basis.NEWER,
+            documented=ANNOTATION_DEPRECATED_FROM,
         ),
     ),
 )

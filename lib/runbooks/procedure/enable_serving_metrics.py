@@ -23,9 +23,32 @@ from runbooks.rights import Right
 from runbooks.situation import Situation
 from runbooks.snapshot import Live, Read
 from runbooks.verdicts import few
-from runbooks.versions import OPERATORS_NAMESPACE, SERVERLESS_NAMESPACE
+from runbooks.versions import (
+    EVERY_VERSION,
+    METRICS_KEYS_RENAMED_FROM,
+    OPERATORS_NAMESPACE,
+    POLICIES_OPT_OUT_FROM,
+    RESTRUCTURED_FROM,
+    SERVERLESS_NAMESPACE,
+    Range,
+)
 
 EXCLUDED_PORTS = SharedList(("spec", "proxy", "networking", "trafficControl", "inbound", "excludedPorts"))
+
+_MONITORING_LABEL = Erratum(
+    said="the monitoring namespace is recognised by its label name",
+    done="by kubernetes.io/metadata.name where it has no such label",
+    reason="the label name is there on OpenShift only, the other one on every namespace since Kubernetes 1.21",
+    versions=EVERY_VERSION,
+    basis=Basis.UNDOCUMENTED,
+)
+_RENAMED_KEYS = Erratum(
+    said="the key metrics.backend-destination",
+    done="metrics-protocol and request-metrics-protocol in its place",
+    reason="Knative Serving 1.19 ignores the old key, and metrics stay off without a word",
+    versions=Range(METRICS_KEYS_RENAMED_FROM),
+    basis=Basis.UNDOCUMENTED,
+)
 
 
 def _plane(situation: Situation[EnableServingMetrics]) -> str:
@@ -45,7 +68,7 @@ def _plane_ready(situation: Situation[EnableServingMetrics]) -> tuple[Awaited, .
 
 
 def _backend(situation: Situation[EnableServingMetrics]) -> tuple[Desired, ...]:
-    settings = situation.profile.observability(strict=situation.parameters.strict_documentation)
+    settings = situation.profile.observability(strict=not _RENAMED_KEYS.in_force(situation))
     return (Desired(manifests.metrics_backend(settings), amend=True),)
 
 
@@ -57,8 +80,8 @@ def _monitoring_policy(situation: Situation[EnableServingMetrics]) -> tuple[Desi
     """The page's policy; where the operator's own of that name lets Prometheus in already, that one stays."""
     name, peer = situation.parameters.monitoring_namespace, checks.prometheus(situation)
     labelled = peer is None or peer.namespace_labels.get("name") == name
-    strict = situation.parameters.strict_documentation
-    label = "name" if labelled or strict else "kubernetes.io/metadata.name"
+    by_name = labelled or not _MONITORING_LABEL.in_force(situation)
+    label = "name" if by_name else "kubernetes.io/metadata.name"
     manifest = manifests.monitoring_policy(name, label)
     live = situation.snapshot.get(NETWORK_POLICY, SERVING_NAMESPACE, MONITORING_POLICY)
     owner = _owner(live)
@@ -253,43 +276,33 @@ ENABLE_SERVING_METRICS = Section(
                 "the backend makes the operator replace activator and autoscaler; Pods made before the exclusion keep "
                 "Prometheus out until they are replaced once more"
             ),
-            versions="every version",
-            basis=Basis.UNDOCUMENTED,
+            versions=EVERY_VERSION,
+            basis=Basis.NEWER,
+            documented=RESTRUCTURED_FROM,  # which excludes it when the control plane is made
         ),
         Erratum(
             said="the complete control plane is changed and applied again",
             done="8444 is added to excludedPorts, and nothing is taken out",
             reason="the list is replaced as a whole on apply, and other teams may exclude ports too",
-            versions="every version",
+            versions=EVERY_VERSION,
             basis=Basis.STANDARD,
         ),
         Erratum(
             said="the KnativeServing of the example names no namespace and no ingress",
             done="one key is set in the KnativeServing that there is",
             reason="applied as shown, it would take Istio and everything else out of it",
-            versions="every version",
+            versions=EVERY_VERSION,
             basis=Basis.STANDARD,
         ),
         Erratum(
             said="a NetworkPolicy allow-from-openshift-monitoring-ns has to be created",
-            done="the operator's own of that name is recognised and left alone",
-            reason="the Serverless operator creates it where Istio is the ingress",
-            versions="1.17 and later",
-            basis=Basis.UNDOCUMENTED,
-        ),
-        Erratum(
-            said="the monitoring namespace is recognised by its label name",
-            done="by kubernetes.io/metadata.name where it has no such label",
-            reason="the label name is there on OpenShift only, the other one on every namespace since Kubernetes 1.21",
-            versions="every version",
+            done="the operator's own of that name is recognised and left alone, and the page's is created without one",
+            reason="the Serverless operator keeps it where Istio is the ingress, and would take back what is changed",
+            versions=EVERY_VERSION,
             basis=Basis.NEWER,
+            documented=POLICIES_OPT_OUT_FROM,  # which says how to have none
         ),
-        Erratum(
-            said="the key metrics.backend-destination",
-            done="metrics-protocol and request-metrics-protocol from 1.38 on",
-            reason="Knative Serving 1.19 ignores the old key, and metrics stay off without a word",
-            versions="1.38 and later",
-            basis=Basis.UNDOCUMENTED,
-        ),
+        _MONITORING_LABEL,
+        _RENAMED_KEYS,
     ),
 )

@@ -30,7 +30,14 @@ from runbooks.procedure.section import Awaited, Basis, Erratum, Section, Step, a
 from runbooks.situation import Situation
 from runbooks.snapshot import Read
 from runbooks.verdicts import few
-from runbooks.versions import OPERATORS_NAMESPACE, SERVERLESS_NAMESPACE
+from runbooks.versions import (
+    EVERY_VERSION,
+    INJECT_LABEL_FROM,
+    OPERATORS_NAMESPACE,
+    RESTRUCTURED_FROM,
+    SERVERLESS_NAMESPACE,
+    Range,
+)
 
 DEPLOYMENTS = SharedList(("spec", "deployments"), key="name")
 
@@ -242,15 +249,36 @@ INTEGRATE_SERVICE_MESH = Section(
             said="the complete KnativeServing is applied",
             done="activator and autoscaler are added to spec.deployments, or get what their entries lack",
             reason="the list is replaced as a whole on apply, and with it what 6.4.4, 6.4.6 or others put there",
-            versions="every version",
+            versions=EVERY_VERSION,
             basis=Basis.STANDARD,
         ),
         Erratum(
             said="knative-local-gateway may use HTTPS on port 443 for every host",
             done="applied where local_gateway: https asks for it, with a warning; the default is HTTP on 8081",
             reason="two Gateways on port 443 for every host: the older wins, and nothing listens on 8081 any more",
-            versions="every version; a pre-check of the documentation since 1.31",
+            versions=EVERY_VERSION,
             basis=Basis.NEWER,
+            documented=RESTRUCTURED_FROM,
+        ),
+        Erratum(
+            said="the Gateways select istio: ingressgateway, and the local one listens without TLS",
+            done="as shown",
+            reason=(
+                "newer documentation selects knative: ingressgateway, a label that the control plane has to give its "
+                "gateway first, and has the local one ask for mTLS; what the page shows is kept, and proven"
+            ),
+            versions=Range(RESTRUCTURED_FROM),
+            basis=Basis.NEWER,
+            documented=RESTRUCTURED_FROM,
+            kept=True,
+        ),
+        Erratum(
+            said="sidecar.istio.io/inject is an annotation",
+            done="as shown",
+            reason="newer documentation has a label of that name; Service Mesh 2 takes either, and so do the proofs",
+            versions=Range(INJECT_LABEL_FROM),
+            basis=Basis.NEWER,
+            kept=True,
         ),
     ),
 )

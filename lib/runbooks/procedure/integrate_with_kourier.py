@@ -22,7 +22,7 @@ from runbooks.procedure.section import Basis, Erratum, Section, Step, added
 from runbooks.situation import Situation
 from runbooks.snapshot import Read
 from runbooks.verdicts import few
-from runbooks.versions import OPERATORS_NAMESPACE, SERVERLESS_NAMESPACE
+from runbooks.versions import BESIDE_KOURIER_UNTIL, EVERY_VERSION, OPERATORS_NAMESPACE, SERVERLESS_NAMESPACE, Range
 
 _SYSTEM_NAMESPACES = (SERVING_NAMESPACE, KOURIER_NAMESPACE)
 
@@ -150,21 +150,23 @@ INTEGRATE_WITH_KOURIER = Section(
             said="the label has to be added with Serverless 1.21.1 and earlier",
             done="it is added wherever it is missing",
             reason="the operator labels a namespace when it creates it; one that was there before never gets the label",
-            versions="every version",
+            versions=EVERY_VERSION,
             basis=Basis.DOCUMENTED,
         ),
         Erratum(
             said="Service Mesh can be used where Kourier is enabled",
             done="done as shown, with a warning",
             reason="the combination is deprecated, and newer documentation leaves it out",
-            versions="1.31 and later",
+            versions=Range(BESIDE_KOURIER_UNTIL),
             basis=Basis.NEWER,
+            documented=BESIDE_KOURIER_UNTIL,
+            kept=True,
         ),
         Erratum(
             said="nothing about mTLS",
             done="a warning where the control plane has it switched on",
             reason="Kourier and the activator have no sidecar, so Pods that have one refuse what they send",
-            versions="every version",
+            versions=EVERY_VERSION,
             basis=Basis.DOCUMENTED,
         ),
     ),

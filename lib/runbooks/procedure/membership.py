@@ -11,6 +11,7 @@ from runbooks.plan import Change, Desired, SharedList
 from runbooks.procedure.section import Awaited, Basis, Erratum, added
 from runbooks.situation import Situation
 from runbooks.verdicts import few
+from runbooks.versions import EVERY_VERSION
 
 MEMBERS = SharedList(("spec", "members"))
 TITLE = "Add the namespaces to the mesh"
@@ -22,7 +23,7 @@ NOTHING_TAKEN_OUT = Erratum(
     said="the complete member roll is applied",
     done="missing members are added one by one, and nothing is taken out",
     reason="the list is replaced as a whole on apply: other teams' namespaces would fall out of the mesh",
-    versions="every version",
+    versions=EVERY_VERSION,
     basis=Basis.STANDARD,
 )
 

@@ -17,6 +17,7 @@ from runbooks.readiness import State
 from runbooks.rights import Right
 from runbooks.situation import Situation
 from runbooks.snapshot import Live, Read
+from runbooks.versions import EVERY_VERSION, Range, Version
 
 Wanted = Desired | DesiredFile | DesiredRestart
 
@@ -38,15 +39,50 @@ class Erratum:
         said: what the text says.
         done: what the runbook does.
         reason: why.
-        versions: for which versions the erratum holds.
+        versions: the versions of OpenShift Serverless that it holds for.
         basis: where the better form is written down; ``strict_documentation`` turns the undocumented ones off.
+        documented: the version from whose documentation on it is written down, where that is the basis.
+        kept: the runbook does as the page has it, and newer documentation is what differs.
     """
 
     said: str
     done: str
     reason: str
-    versions: str
+    versions: Range
     basis: Basis
+    documented: Version | None = None
+    kept: bool = False
+
+    def in_force(self, situation: Situation[Any]) -> bool:
+        """Whether the runbook does the better form on this cluster."""
+        return self.holds(situation) and not self._turned_off(situation)
+
+    def holds(self, situation: Situation[Any]) -> bool:
+        """Whether it holds for the version that was found."""
+        return situation.profile.serverless in self.versions
+
+    def _turned_off(self, situation: Situation[Any]) -> bool:
+        return situation.parameters.strict_documentation and self.basis is Basis.UNDOCUMENTED
+
+    @property
+    def source(self) -> str:
+        """Where the better form is written down, and from which version on."""
+        return f"{self.basis}, from {self.documented.line} on" if self.documented else str(self.basis)
+
+    @property
+    def of_version(self) -> bool:
+        """Whether it depends on the version."""
+        return self.versions != EVERY_VERSION
+
+    def line(self, situation: Situation[Any]) -> str:
+        """One line: what the page says, what is done, and why."""
+        head, done = "differs from the page", self.done
+        if self._turned_off(situation):
+            head, done = "as on the page, since strict_documentation is true", f"kept, in place of {self.done}"
+        elif self.kept:
+            head = "as on the page, though newer documentation differs"
+        why = f"{self.versions}: {self.reason}" if self.of_version else self.reason
+        return f"{head}: {self.said} → {done} ({why}; {self.source})"
 
 
 def of_kind(changes: Iterable[Change], kind: Kind) -> tuple[Change, ...]:
@@ -152,6 +188,16 @@ class Section:
             return self.prepare(situation)
         except CertificateError as error:
             return error
+
+    def differences(self, situation: Situation[Any], *, of_version: bool = False) -> tuple[str, ...]:
+        """Where it differs from the page on this cluster, one line each, with the reason.
+
+        Args:
+            situation: what was found.
+            of_version: only what the version decides.
+        """
+        found = (item for item in self.errata if item.holds(situation))
+        return tuple(item.line(situation) for item in found if item.of_version or not of_version)
 
     @property
     def field_manager(self) -> str:
