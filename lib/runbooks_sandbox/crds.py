@@ -181,7 +181,36 @@ SERVING_CRDS: tuple[dict[str, Any], ...] = (
 )
 
 
+# beside those above, what istiod and the sandbox's own gateway need
+ISTIO_CRDS: tuple[dict[str, Any], ...] = (
+    _crd("networking.istio.io", "EnvoyFilter", "envoyfilters", {"v1alpha3": _OPEN}),
+    _crd("networking.istio.io", "ServiceEntry", "serviceentries", {"v1": _OPEN}),
+    _crd("networking.istio.io", "Sidecar", "sidecars", {"v1": _OPEN}),
+    _crd("networking.istio.io", "WorkloadEntry", "workloadentries", {"v1": _OPEN}),
+    _crd("security.istio.io", "RequestAuthentication", "requestauthentications", {"v1": _OPEN}),
+)
+_ISTIO_GROUPS = frozenset(crd["spec"]["group"] for crd in ISTIO_CRDS)
+
 _SERVING_GROUPS = frozenset(crd["spec"]["group"] for crd in SERVING_CRDS)
+
+
+def for_istiod(cluster: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The definitions of Istio's kinds as today's istiod reads them: each is served as v1, too.
+
+    Args:
+        cluster: the cluster's definitions; those of a Service Mesh 2 know no v1.
+    """
+    by_name = {crd["metadata"]["name"]: crd for crd in ISTIO_CRDS}
+    by_name |= {crd["metadata"]["name"]: crd for crd in cluster if crd["spec"]["group"] in _ISTIO_GROUPS}
+    return [crd if crd["spec"]["names"]["kind"] == "EnvoyFilter" else _with_v1(crd) for crd in by_name.values()]
+
+
+def _with_v1(crd: dict[str, Any]) -> dict[str, Any]:
+    versions = crd["spec"]["versions"]
+    if any(version["name"] == "v1" for version in versions):
+        return crd
+    stored = next(version for version in versions if version["storage"])
+    return {**crd, "spec": {**crd["spec"], "versions": [*versions, {**stored, "name": "v1", "storage": False}]}}
 
 
 def exported(folder: Path) -> list[dict[str, Any]]:

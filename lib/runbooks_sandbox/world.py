@@ -98,19 +98,21 @@ class World:
 
     Args:
         api: the connection to watch with.
+        more: what is watched beside what every sandbox has.
     """
 
-    def __init__(self, api: Api) -> None:
+    def __init__(self, api: Api, more: Iterable[Resource] = ()) -> None:
         self._api = api
-        self._objects: dict[Resource, dict[tuple[str, str], Object]] = {resource: {} for resource in WATCHED}
+        self.watched = (*WATCHED, *more)
+        self._objects: dict[Resource, dict[tuple[str, str], Object]] = {resource: {} for resource in self.watched}
         self._lock = threading.Lock()
-        self._synced = {resource: threading.Event() for resource in WATCHED}
+        self._synced = {resource: threading.Event() for resource in self.watched}
         self.changed = threading.Event()
         self.stopped = threading.Event()
 
     def start(self) -> None:
         """Start one watch for each resource."""
-        for resource in WATCHED:
+        for resource in self.watched:
             threading.Thread(target=self._follow, args=(resource,), name=f"watch {resource}", daemon=True).start()
 
     def synced(self) -> bool:
@@ -349,8 +351,8 @@ def members_of(world: World, mesh: str) -> set[str]:
 
 def garbage(world: World, _: Mapping[str, str]) -> Iterable[Remove]:
     """Stand-in for the garbage collector: what belongs to an object that is gone goes too."""
-    uids = {live["metadata"]["uid"] for resource in WATCHED for live in world.objects(resource)}
-    for resource in WATCHED:
+    uids = {live["metadata"]["uid"] for resource in world.watched for live in world.objects(resource)}
+    for resource in world.watched:
         for live in world.objects(resource):
             owners = live["metadata"].get("ownerReferences") or []
             if owners and not any(reference["uid"] in uids for reference in owners):
