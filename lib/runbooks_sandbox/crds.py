@@ -45,6 +45,7 @@ _CONDITION = _fields(
     lastHeartbeatTime=_TEXT,
 )
 _STATUS = _open_with(conditions=_list(_CONDITION), observedGeneration=_NUMBER)
+_ISTIO_STATUS = _open_with(conditions=_list(_CONDITION), observedGeneration=_PORT_OR_NAME)  # istiod writes it as text
 _CONTAINER = _open_with(image=_TEXT, name=_TEXT)
 _TEMPLATE = _fields(
     metadata=_open_with(annotations=_TEXTS_BY_KEY, labels=_TEXTS_BY_KEY),
@@ -115,7 +116,11 @@ def _crd(group: str, kind: str, plural: str, versions: dict[str, Schema], *, clu
                     "storage": position == 0,
                     "schema": {
                         "openAPIV3Schema": _fields(
-                            apiVersion=_TEXT, kind=_TEXT, metadata={"type": "object"}, spec=spec, status=_STATUS
+                            apiVersion=_TEXT,
+                            kind=_TEXT,
+                            metadata={"type": "object"},
+                            spec=spec,
+                            status=_ISTIO_STATUS if group.endswith("istio.io") else _STATUS,
                         )
                     },
                     "subresources": {"status": {}},
