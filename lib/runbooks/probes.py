@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from runbooks.certificates import Pair
 
 TIMEOUT_S = 10
-_MOST_OF_A_BODY = 64 * 1024
+_MOST_OF_A_BODY = 4 * 1024 * 1024  # the metrics of a busy istiod take about one
 
 
 class ProbeFailed(Exception):
@@ -118,21 +118,26 @@ def https_get(host: str, address: str, anchors: bytes | None) -> Answer:
         return _get(host, secured)
 
 
-def http_get(host: str, connection: socket.socket) -> Answer:
+def http_get(host: str, connection: socket.socket, path: str = "/") -> Answer:
     """An HTTP request in clear over a connection that is already there.
+
+    Args:
+        host: whom the request names.
+        connection: where it is sent.
+        path: what is asked for.
 
     Raises:
         ProbeFailed: there is no HTTP answer.
     """
     connection.settimeout(TIMEOUT_S)
-    return _get(host, connection)
+    return _get(host, connection, path)
 
 
-def _get(host: str, connection: socket.socket) -> Answer:
+def _get(host: str, connection: socket.socket, path: str = "/") -> Answer:
     client = http.client.HTTPConnection(host, timeout=TIMEOUT_S)
     client.sock = connection
     try:
-        client.request("GET", "/", headers={"User-Agent": "serverless-mesh-runbooks", "Connection": "close"})
+        client.request("GET", path, headers={"User-Agent": "serverless-mesh-runbooks", "Connection": "close"})
         response = client.getresponse()
         body = response.read(_MOST_OF_A_BODY).decode(errors="replace")
     except (OSError, http.client.HTTPException) as error:
