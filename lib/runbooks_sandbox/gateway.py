@@ -72,13 +72,17 @@ def _servers(world: World) -> Iterable[tuple[Object, Object]]:
     """Gateways of member namespaces that mean these Pods, with their servers, the oldest first."""
     mesh = _mesh(world)
     seen = members_of(world, mesh)
-    for live in sorted(
-        world.objects(GATEWAYS), key=lambda live: (live["metadata"]["creationTimestamp"], live["metadata"]["uid"])
-    ):
+    for live in sorted(world.objects(GATEWAYS), key=_age):
         spec = live.get("spec") or {}
         if live["metadata"]["namespace"] in seen and (spec.get("selector") or {}).items() <= _POD_LABELS.items():
             for server in spec.get("servers") or []:
                 yield live, server
+
+
+def _age(live: Object) -> tuple[str, str]:
+    """As istiod sorts them: times count in whole seconds, so that names decide between two that were made together."""
+    metadata = live["metadata"]
+    return metadata["creationTimestamp"], f"{metadata['name']}.{metadata['namespace']}"
 
 
 def _winner(world: World, port: int) -> tuple[Object, Object] | None:

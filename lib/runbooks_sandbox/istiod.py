@@ -19,6 +19,7 @@ from runbooks_sandbox import istio
 from runbooks_sandbox.api import Api, ApiError, Object
 from runbooks_sandbox.control_plane import spawn
 from runbooks_sandbox.endpoints import HASH_HEADER, PROBE_HEADER
+from runbooks_sandbox.faults import acting
 from runbooks_sandbox.gateway import HTTPS_PORT, LOCAL_PORT, TYPES, Starter, routing, socket_address
 from runbooks_sandbox.service_mesh import GATEWAY
 from runbooks_sandbox.state import State, free_port, is_free
@@ -77,7 +78,7 @@ class IstioGateway:
         self._answers = False
         self._probes = Probes(address, world)
         self.stand_ins: Mapping[str, StandIn] = {
-            "istio": partial(istio.installation, address),
+            "istio": acting(partial(istio.installation, address)),
             "virtual-services": partial(istio.routes, application),
         }
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -14,14 +14,12 @@ def gateway(generation: int, observed: object, *levels: tuple[str, str]) -> Live
     return {"metadata": {"name": "knative-ingress-gateway", "generation": generation}, "status": status}
 
 
-def test_only_errors_count_and_a_known_one_is_explained() -> None:
+def test_a_conflict_is_told_and_nothing_else() -> None:
     said = analysed(gateway(2, "2", ("ERROR", "IST0145"), ("WARNING", "IST0138")))
     assert ["knative-ingress-gateway: IST0145, another Gateway claims the same port and hosts"] == [
         one.partition(";")[0] for one in said or ()
     ]
-    assert ["knative-ingress-gateway: IST9999, an error of the analysis"] == analysed(
-        gateway(2, 2, ("ERROR", "IST9999"))
-    )
+    assert [] == analysed(gateway(2, 2, ("ERROR", "IST0101")))
 
 
 def test_an_analysis_of_an_earlier_generation_says_nothing() -> None:

@@ -23,10 +23,7 @@ from runbooks.verdicts import Checked, Proof, few
 _OURS = (INGRESS_GATEWAY, LOCAL_GATEWAY)
 _METRICS_PORT = 15014  # of every istiod, as Istio documents it
 _REJECTED = "pilot_total_rejected_configs"
-_CODES = {
-    "IST0101": "names something that is not there",
-    "IST0145": "another Gateway claims the same port and hosts; the older one of them is served",
-}
+_CONFLICT = "IST0145"  # the only code that tells of a rejection; others tell of what is proven by other means
 _REMEDY = (
     "remove or narrow the other Gateway, oc get gateways.networking.istio.io -A lists them; with the HTTPS variant of "
     f"{LOCAL_GATEWAY} that is {LOCAL_GATEWAY} itself: local_gateway: http"
@@ -39,16 +36,13 @@ def _reads(given: IntegrateServiceMesh) -> tuple[Read, ...]:
 
 
 def analysed(gateway: Live) -> list[str] | None:
-    """What istiod's analysis says is wrong with a Gateway as it is now; None where it has said nothing of it."""
+    """The conflict that istiod's analysis sees for a Gateway as it is now; None where it has said nothing of it."""
     status, name = gateway.get("status") or {}, gateway["metadata"]["name"]
     if str(status.get("observedGeneration", "")) != str(gateway["metadata"].get("generation", "")):
         return None
-    codes = [
-        str(message.get("type", {}).get("code", ""))
-        for message in status.get("validationMessages") or []
-        if message.get("level") == "ERROR"
-    ]
-    return [f"{name}: {code}, {_CODES.get(code, 'an error of the analysis')}" for code in codes]
+    codes = [message.get("type", {}).get("code", "") for message in status.get("validationMessages") or []]
+    said = "another Gateway claims the same port and hosts; the older one of them is served"
+    return [f"{name}: {_CONFLICT}, {said}"] if _CONFLICT in codes else []
 
 
 def rejected(metrics: str) -> dict[str, int] | None:

@@ -78,8 +78,9 @@ def _still_served(situation: Situation[IntegrateServiceMesh], host: str) -> str:
 
 def _way_in_remedy(given: IntegrateServiceMesh) -> str:
     return (
-        f"check that Secret {given.certificate_secret} lies in {given.mesh_namespace}, that {SERVING_NAMESPACE} is a "
-        "member of the mesh, and that no other Gateway claims port 443"
+        f"check that Secret {given.certificate_secret} lies in {given.mesh_namespace}, that the gateway's account "
+        f"may read Secrets there, that {SERVING_NAMESPACE} is a member of the mesh, and that no other Gateway claims "
+        "port 443"
     )
 
 
