@@ -10,11 +10,14 @@ import contextlib
 import datetime as dt
 import io
 import json
+import shutil
 import socket
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -348,6 +351,78 @@ def test_a_run_goes_on_when_istiod_and_envoy_are_killed_in_the_middle_of_it(isti
 
 
 # --- rotation and clients ----------------------------------------------------------------------------------------
+
+GO_CLIENT = """
+package main
+
+import ("context"; "crypto/tls"; "crypto/x509"; "fmt"; "io"; "net"; "net/http"; "os")
+
+func main() {
+	roots := x509.NewCertPool()
+	if os.Args[2] != "" { pem, _ := os.ReadFile(os.Args[2]); roots.AppendCertsFromPEM(pem) }
+	dial := func(ctx context.Context, network, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, network, os.Args[1])
+	}
+	client := http.Client{Transport: &http.Transport{DialContext: dial, TLSClientConfig: &tls.Config{RootCAs: roots}}}
+	answer, err := client.Get("https://" + os.Args[3] + "/")
+	if err != nil { fmt.Println(err); os.Exit(1) }
+	body, _ := io.ReadAll(answer.Body)
+	fmt.Print(string(body))
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def go_client(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An HTTPS client of Go, which takes a certificate by its SAN and by nothing else."""
+    folder = tmp_path_factory.mktemp("go")
+    source, client = folder / "client.go", folder / "client"
+    source.write_text(GO_CLIENT)
+    code, said = said_by("go", "build", "-o", client, source, timeout_s=500)  # the first time with Go's own library
+    assert code == 0, said
+    return client
+
+
+def said_by(*command: str | Path, timeout_s: float = 60) -> tuple[int, str]:
+    """How a client of the machine ends, and what it says."""
+    if shutil.which(command[0]) is None:
+        pytest.skip(f"{command[0]} is not on this machine")
+    done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, stdin=subprocess.DEVNULL)
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_curl_takes_the_line_that_the_notebook_prints(site: Site) -> None:
+    with contextlib.redirect_stdout(io.StringIO()):
+        cells = site.sandbox.play_until("prove-knative-service", "6.4.3", "verify")
+    (way,) = (
+        one["way"] for one in cells["prove-knative-service"]["checks"] if one["title"].endswith("answers over HTTPS")
+    )
+    assert f"--connect-to {HOST}:443:{site.address}:8443" in way
+    command = way.split()
+    assert (0, "Hello Openshift!\n") == said_by(command[0], "-sS", *command[1:])
+    anchor = command.index("--cacert")
+    code, said = said_by(command[0], "-sS", *command[1:anchor], *command[anchor + 2 :])
+    assert (60, True) == (code, "SSL certificate problem" in said)
+
+
+def test_openssl_accepts_the_site_with_the_root_and_refuses_it_without(site: Site, tmp_path: Path) -> None:
+    nothing = tmp_path / "none.pem"
+    nothing.touch()
+    strictly = ("-verify_return_error", "-verify_hostname", HOST, "-servername", HOST, "-brief")
+    connect = ("openssl", "s_client", "-connect", f"{site.address}:8443", *strictly)
+    trusting = (*connect, "-CAfile", site.sandbox.state.certificates / "root.crt", "-no-CApath", "-no-CAstore")
+    code, said = said_by(*trusting)
+    assert (0, True) == (code, "Verification: OK" in said), said
+    code, said = said_by(*connect, "-no-CAfile", "-no-CApath", "-no-CAstore")
+    assert code != 0
+    assert "verify error" in said or "verification error" in said.lower()
+
+
+def test_a_go_client_accepts_the_site_with_the_root_and_refuses_it_without(site: Site, go_client: Path) -> None:
+    address, root = f"{site.address}:8443", site.sandbox.state.certificates / "root.crt"
+    assert (0, "Hello Openshift!\n") == said_by(str(go_client), address, root, HOST)
+    code, said = said_by(str(go_client), address, "", HOST)
+    assert (1, True) == (code, "certificate signed by unknown authority" in said)
 
 
 def test_no_request_fails_while_the_certificate_is_renewed(site: Site) -> None:
