@@ -25,6 +25,10 @@ class ProbeFailed(Exception):
     """The other side could not be reached, or what it showed was not accepted."""
 
 
+class Unreachable(ProbeFailed):
+    """Nothing answers at the address, or no way leads there from here."""
+
+
 class NotTrusted(ProbeFailed):
     """The certificate that was shown is not accepted: wrong name, wrong issuer, or out of its time."""
 
@@ -69,7 +73,7 @@ def _connected(address: str) -> Iterator[socket.socket]:
     try:
         connection = socket.create_connection((host.strip("[]"), int(port)), TIMEOUT_S)
     except OSError as error:
-        raise ProbeFailed(f"no connection to {address}: {error.strerror or error}") from error
+        raise Unreachable(f"no connection to {address}: {error.strerror or error}") from error
     with connection:
         yield connection
 

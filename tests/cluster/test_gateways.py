@@ -10,6 +10,7 @@ import contextlib
 import datetime as dt
 import io
 import json
+import re
 import shutil
 import socket
 import subprocess
@@ -437,7 +438,7 @@ def test_no_request_fails_while_the_certificate_is_renewed(site: Site) -> None:
     for client in clients:
         client.start()
     site.eventually(lambda: len(statuses) > 50)
-    outcome = site.sandbox.play("6.4.2", renew_before_days=100)
+    cells = site.sandbox.play_until("", "6.4.2", "apply", renew_before_days=100)
     site.eventually(lambda: site.serves() != before)
     enough = len(statuses) + 50
     site.eventually(lambda: len(statuses) > enough)
@@ -445,5 +446,7 @@ def test_no_request_fails_while_the_certificate_is_renewed(site: Site) -> None:
     for client in clients:
         client.join()
     site.secret = site.sandbox.get(SECRETS, MESH, SECRET)
+    outcome, proof = cells["outcome"], cells["prove-secret"]["checks"][-1]
     assert "done and proven" == outcome["outcome"], outcome["reason"]
+    assert re.search(r" is served, \d+\.\d s after the last write$", proof["observed"]), proof
     assert {200} == set(statuses), f"of {len(statuses)} requests"
