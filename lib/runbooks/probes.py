@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from runbooks.certificates import Pair
 
 TIMEOUT_S = 10
-_MOST_OF_A_BODY = 4 * 1024 * 1024  # the metrics of a busy istiod take about one
+_MOST_OF_A_BODY = 64 * 1024
 
 
 class ProbeFailed(Exception):
@@ -122,28 +122,29 @@ def https_get(host: str, address: str, anchors: bytes | None) -> Answer:
         return _get(host, secured)
 
 
-def http_get(host: str, connection: socket.socket, path: str = "/") -> Answer:
+def http_get(host: str, connection: socket.socket, path: str = "/", most: int = _MOST_OF_A_BODY) -> Answer:
     """An HTTP request in clear over a connection that is already there.
 
     Args:
         host: whom the request names.
         connection: where it is sent.
         path: what is asked for.
+        most: how many bytes of the body are read.
 
     Raises:
         ProbeFailed: there is no HTTP answer.
     """
     connection.settimeout(TIMEOUT_S)
-    return _get(host, connection, path)
+    return _get(host, connection, path, most)
 
 
-def _get(host: str, connection: socket.socket, path: str = "/") -> Answer:
+def _get(host: str, connection: socket.socket, path: str = "/", most: int = _MOST_OF_A_BODY) -> Answer:
     client = http.client.HTTPConnection(host, timeout=TIMEOUT_S)
     client.sock = connection
     try:
         client.request("GET", path, headers={"User-Agent": "serverless-mesh-runbooks", "Connection": "close"})
         response = client.getresponse()
-        body = response.read(_MOST_OF_A_BODY).decode(errors="replace")
+        body = response.read(most).decode(errors="replace")
     except (OSError, http.client.HTTPException) as error:
         raise ProbeFailed(f"no HTTP answer for {host}: {error or type(error).__name__}") from error
     return Answer(response.status, body)

@@ -22,6 +22,7 @@ from runbooks.verdicts import Checked, Proof, few
 
 _OURS = (INGRESS_GATEWAY, LOCAL_GATEWAY)
 _METRICS_PORT = 15014  # of every istiod, as Istio documents it
+_MOST = 4 * 1024 * 1024  # bytes; the metrics of a busy istiod take about one
 _REJECTED = "pilot_total_rejected_configs"
 _CONFLICT = "IST0145"  # the only code that tells of a rejection; others tell of what is proven by other means
 _REMEDY = (
@@ -88,7 +89,7 @@ def _counted(title: str, expected: str, pods: Iterable[str], mesh: str, connecti
     for pod in pods:
         try:
             with contextlib.closing(connection.port_forward(mesh, pod, _METRICS_PORT)) as stream:
-                answer = probes.http_get("localhost", stream, "/metrics")
+                answer = probes.http_get("localhost", stream, "/metrics", _MOST)
         except (RunbookError, ProbeFailed) as error:
             return Checked(title, Proof.UNPROVEN, expected, f"istiod's metrics: {error}", way)
         found = rejected(answer.body) if answer.status == 200 else None
