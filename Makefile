@@ -35,7 +35,7 @@ run: $(READY)  ## Play the runbooks against a real control plane on this machine
 
 test: lint  ## All checks and tests
 	@$(BIN)/python tests/interpreters.py tests/unit
-	@$(RUNBOOKS) sandbox prepare
+	@$(RUNBOOKS) sandbox prepare --gateway istio
 	@tests/browser/set-up.sh
 	@$(PYTEST) -rs tests/records tests/cluster tests/notebooks tests/faults tests/browser
 

@@ -33,6 +33,7 @@ ROOT = Path(__file__).parents[1]
 REAL_CRDS = ROOT.parent / "shared" / "crds"
 ENGINEER = "platform-engineer"
 _A_LONG_SESSION = 30  # tests
+PLAIN = Played(gateway="files")  # the same on every machine, whether it has istiod or not
 
 
 @dataclass
@@ -167,10 +168,10 @@ def new_sandbox(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPat
 
     def make(**played: Any) -> Sandbox:
         if played:
-            return start(Played(**played))
-        found = ahead.pop().result() if ahead else start(Played())
+            return start(Played(**{"gateway": "files", **played}))
+        found = ahead.pop().result() if ahead else start(PLAIN)
         if len(request.session.items) > _A_LONG_SESSION:
-            ahead.append(starting.submit(start, Played()))
+            ahead.append(starting.submit(start, PLAIN))
         return found
 
     with ThreadPoolExecutor(1) as starting:

@@ -25,6 +25,10 @@ class ProbeFailed(Exception):
     """The other side could not be reached, or what it showed was not accepted."""
 
 
+class Unreachable(ProbeFailed):
+    """Nothing answers at the address, or no way leads there from here."""
+
+
 class NotTrusted(ProbeFailed):
     """The certificate that was shown is not accepted: wrong name, wrong issuer, or out of its time."""
 
@@ -69,7 +73,7 @@ def _connected(address: str) -> Iterator[socket.socket]:
     try:
         connection = socket.create_connection((host.strip("[]"), int(port)), TIMEOUT_S)
     except OSError as error:
-        raise ProbeFailed(f"no connection to {address}: {error.strerror or error}") from error
+        raise Unreachable(f"no connection to {address}: {error.strerror or error}") from error
     with connection:
         yield connection
 
@@ -118,23 +122,29 @@ def https_get(host: str, address: str, anchors: bytes | None) -> Answer:
         return _get(host, secured)
 
 
-def http_get(host: str, connection: socket.socket) -> Answer:
+def http_get(host: str, connection: socket.socket, path: str = "/", most: int = _MOST_OF_A_BODY) -> Answer:
     """An HTTP request in clear over a connection that is already there.
+
+    Args:
+        host: whom the request names.
+        connection: where it is sent.
+        path: what is asked for.
+        most: how many bytes of the body are read.
 
     Raises:
         ProbeFailed: there is no HTTP answer.
     """
     connection.settimeout(TIMEOUT_S)
-    return _get(host, connection)
+    return _get(host, connection, path, most)
 
 
-def _get(host: str, connection: socket.socket) -> Answer:
+def _get(host: str, connection: socket.socket, path: str = "/", most: int = _MOST_OF_A_BODY) -> Answer:
     client = http.client.HTTPConnection(host, timeout=TIMEOUT_S)
     client.sock = connection
     try:
-        client.request("GET", "/", headers={"User-Agent": "serverless-mesh-runbooks", "Connection": "close"})
+        client.request("GET", path, headers={"User-Agent": "serverless-mesh-runbooks", "Connection": "close"})
         response = client.getresponse()
-        body = response.read(_MOST_OF_A_BODY).decode(errors="replace")
+        body = response.read(most).decode(errors="replace")
     except (OSError, http.client.HTTPException) as error:
         raise ProbeFailed(f"no HTTP answer for {host}: {error or type(error).__name__}") from error
     return Answer(response.status, body)

@@ -124,6 +124,7 @@ class _Story:
     checked: dict[str, list[Checked]] = field(default_factory=dict)
     failure: str = ""
     snapshot_is_old: bool = False
+    written_at: dt.datetime | None = None
     run: set[str] = field(default_factory=set)
 
 
@@ -491,6 +492,7 @@ class Runbook:
             self._written.append(dict(entry))
             self._story.made.add(str(entry["target"]))
             self._story.snapshot_is_old = True
+            self._story.written_at = dt.datetime.now(dt.UTC)
 
     # --- after a change ------------------------------------------------------------------------------------------
 
@@ -565,6 +567,9 @@ class Runbook:
                 snapshot = self._situation.snapshot.renewed(fresh)
                 situation = replace(self._situation, snapshot=snapshot, files=self._files())
                 found = check.look(situation, self._connection)
+                if check.timed and found.proof is Proof.PROVEN and self._story.written_at:
+                    took = (dt.datetime.now(dt.UTC) - self._story.written_at).total_seconds()
+                    found = replace(found, observed=f"{found.observed}, {took:.1f} s after the last write")
                 latest[check.title] = found
                 return State(found.proof is not Proof.FAILED, found.observed)
 

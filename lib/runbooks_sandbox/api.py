@@ -62,7 +62,7 @@ class Api:
     """
 
     def __init__(self, server: str, token: str, ca_file: str) -> None:
-        self._server = server
+        self.server = server
         self._headers = {"Authorization": f"Bearer {token}", "Accept": "application/json"}
         self._pool = urllib3.PoolManager(ca_certs=ca_file, maxsize=64, retries=False)
 
@@ -82,7 +82,7 @@ class Api:
             ApiError: the server refused.
             urllib3.exceptions.HTTPError: the server cannot be reached.
         """
-        url = f"{self._server}{path}" + (f"?{urlencode(query)}" if query else "")
+        url = f"{self.server}{path}" + (f"?{urlencode(query)}" if query else "")
         headers = {**self._headers, "Content-Type": content_type}
         content = None if body is None else json.dumps(body)
         response = self._pool.request(method, url, body=content, headers=headers, timeout=timeout_s)
@@ -126,7 +126,7 @@ class Api:
         query = urlencode({"watch": "1", "resourceVersion": resource_version, "allowWatchBookmarks": "true"})
         timeout = urllib3.Timeout(connect=5, read=None)
         with self._pool.request(
-            "GET", f"{self._server}{path}?{query}", headers=self._headers, timeout=timeout, preload_content=False
+            "GET", f"{self.server}{path}?{query}", headers=self._headers, timeout=timeout, preload_content=False
         ) as response:
             if response.status >= 400:
                 raise ApiError(response.status, response.data.decode(errors="replace")[:300])

@@ -1,9 +1,10 @@
-"""Where the real kube-apiserver and etcd come from.
+"""Where the real kube-apiserver, etcd and istiod come from.
 
 In this order: ``KUBEBUILDER_ASSETS`` (the convention of envtest), ``PATH``, the user's cache, the official envtest
-archive, a build from the Go modules pinned in ``controlplane/``. The last two fill the cache. They work in a
-directory of their own inside the cache directory, under a lock, and rename it when all is there, so that a cache is
-complete or absent. That directory is removed however the work ends, and if the process is killed, by the next one.
+archive, a build from the Go modules pinned in ``controlplane/``. The archive and the assets have no istiod, which is
+provided only where it is asked for; what has to be built is built in one go. The last two fill the cache. They work
+in a directory of their own inside the cache directory, under a lock, and rename it when all is there, so that a cache
+is complete or absent. That directory is removed however the work ends, and if the process is killed, by the next one.
 Nothing is left elsewhere on the machine.
 """
 
@@ -27,6 +28,7 @@ import urllib.request
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import urllib3
@@ -37,22 +39,62 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 _PINS = Path(__file__).parent / "controlplane"
 
 KUBERNETES_VERSION = "1.36.2"
+ISTIO_VERSION = "0.0.0-20260827124520-eed52ebb66ad"  # its module's: main of that day; releases are no modules
 _SET = "-X k8s.io/component-base/version."  # else the server calls itself v0.0.0
-BUILD_FLAGS = (
-    "-trimpath",
-    f"-ldflags=-s -w {_SET}gitVersion=v{KUBERNETES_VERSION} {_SET}gitMajor=1 {_SET}gitMinor=36",
-)
 # file name to checksum
 ENVTEST_SHA512 = {name: digest for digest, name in map(str.split, (_PINS / "envtest.sha512").read_text().splitlines())}
-BUILD_BYTES = 3_500_000_000  # modules, build cache and the linker's work, measured; all of it temporary
-_NAMES = ("kube-apiserver", "etcd")
-_PACKAGES = ("k8s.io/kubernetes/cmd/kube-apiserver", "go.etcd.io/etcd/server/v3")
 _ENVTEST_HOST = "https://github.com"  # RUNBOOKS_ENVTEST_BASE_URL stands in for it; the path stays the same
 _ENVTEST_PATH = f"kubernetes-sigs/controller-tools/releases/download/envtest-v{KUBERNETES_VERSION}"
 _WORK = "partial-"
 _REMEDY = (
     "put kube-apiserver and etcd on PATH (conda packages kubernetes-server and etcd), or name their directory in "
     "KUBEBUILDER_ASSETS, or let RUNBOOKS_ENVTEST_BASE_URL name a mirror of github.com"
+)
+
+
+@dataclass(frozen=True)
+class Product:
+    """Executables that come together.
+
+    Args:
+        names: the executables.
+        packages: the Go packages that they are built from.
+        version: what it is a version of.
+        ldflags: what the linker is told.
+        lines: what ``go build -v`` prints for it, measured.
+        minutes: what its build adds on 2 cores, measured.
+        build_bytes: what its build needs for a while: modules, build cache and the linker's work, measured.
+    """
+
+    names: tuple[str, ...]
+    packages: tuple[str, ...]
+    version: str
+    ldflags: str
+    lines: int
+    minutes: int
+    build_bytes: int
+
+    def __str__(self) -> str:
+        return " and ".join(self.names)
+
+
+CONTROL_PLANE = Product(
+    names=("kube-apiserver", "etcd"),
+    packages=("k8s.io/kubernetes/cmd/kube-apiserver", "go.etcd.io/etcd/server/v3"),
+    version=f"v{KUBERNETES_VERSION}",
+    ldflags=f"{_SET}gitVersion=v{KUBERNETES_VERSION} {_SET}gitMajor=1 {_SET}gitMinor=36",
+    lines=2302,  # 148 modules and 2,154 packages
+    minutes=4,
+    build_bytes=3_500_000_000,
+)
+ISTIOD = Product(
+    names=("pilot-discovery",),
+    packages=("istio.io/istio/pilot/cmd/pilot-discovery",),
+    version=f"istio-{ISTIO_VERSION}",
+    ldflags=f"-X istio.io/istio/pkg/version.buildVersion={ISTIO_VERSION}",
+    lines=1000,
+    minutes=3,
+    build_bytes=2_000_000_000,
 )
 
 
@@ -77,11 +119,12 @@ class BinariesUnavailable(Exception):
 
 @dataclass(frozen=True)
 class Binaries:
-    """The two executables and where they were found."""
+    """The executables and where they were found; istiod only where it is there."""
 
     kube_apiserver: Path
     etcd: Path
     source: str
+    istiod: Path | None = None
 
 
 @dataclass
@@ -93,9 +136,9 @@ class Pace:
     time, so no time is derived from the first minute.
     """
 
-    LINES = 2302  # 148 modules and 2,154 packages, measured with Go 1.26.8
     SETTLED_S = 60.0
 
+    products: Sequence[Product]
     lines: int = 0
     packages: int = 0
     compiling_since: float = math.nan
@@ -108,25 +151,30 @@ class Pace:
             self.packages += 1
 
     @property
+    def _expected(self) -> int:
+        return sum(product.lines for product in self.products)
+
+    @property
     def fraction(self) -> float:
         """The part that is done; never all of it, because the linker still works after the last line."""
-        return min(self.lines / self.LINES, 0.99)
+        return min(self.lines / self._expected, 0.99)
 
     def left(self, now: float) -> str:
         """The time left in words, as far as it can be known."""
-        if self.lines >= self.LINES:
+        if self.lines >= self._expected:
             return "linking"
         if not now - self.compiling_since >= self.SETTLED_S:
-            return "about 4 minutes in all on 2 cores"
-        seconds = (now - self.compiling_since) / self.packages * (self.LINES - self.lines)
+            return f"about {sum(product.minutes for product in self.products)} minutes in all on 2 cores"
+        seconds = (now - self.compiling_since) / self.packages * (self._expected - self.lines)
         return f"about {math.ceil(seconds / 60)} min left" if seconds > 60 else "less than a minute left"
 
 
-def find(console: Console, *, cache: Path | None = None) -> Binaries:
-    """Find both executables; download or build them if the machine has none.
+def find(console: Console, *, istiod: bool = False, cache: Path | None = None) -> Binaries:
+    """Find the executables; download or build them if the machine has none.
 
     Args:
         console: where progress and the source are reported.
+        istiod: provide istiod, too; else it is taken only where it is there.
         cache: the directory to keep downloads and builds in, by default the user's cache directory.
 
     Returns:
@@ -136,34 +184,44 @@ def find(console: Console, *, cache: Path | None = None) -> Binaries:
         BinariesUnavailable: if no source has them, or ``KUBEBUILDER_ASSETS`` is incomplete.
     """
     cache = cache or _user_cache()
+    wanted = (CONTROL_PLANE, ISTIOD) if istiod else (CONTROL_PLANE,)
     try:
-        binaries = find_installed(cache) or _provide(cache, console)
+        if any(_installed(product, cache) is None for product in wanted):
+            _provide(wanted, cache, console)
     except OSError as error:
         raise BinariesUnavailable(f"filling the cache {cache}", str(error)) from error
-    _say(console, f"kube-apiserver and etcd: {binaries.source}, {binaries.kube_apiserver.parent}")
+    binaries = find_installed(cache)
+    if binaries is None or (istiod and binaries.istiod is None):
+        raise BinariesUnavailable(f"filling the cache {cache}", "what was just put there is gone", "try again")
+    _say(console, f"{CONTROL_PLANE}: {binaries.source}, {binaries.kube_apiserver.parent}")
     return binaries
 
 
 def find_installed(cache: Path | None = None) -> Binaries | None:
-    """Find both executables where no download and no build is needed.
+    """Find the executables where no download and no build is needed.
 
     Args:
         cache: as in ``find``.
 
     Returns:
-        The executables and their source, or None.
+        The executables and their source, or None where kube-apiserver or etcd is missing.
 
     Raises:
         BinariesUnavailable: if ``KUBEBUILDER_ASSETS`` is incomplete.
     """
-    return _from_assets() or _from_path() or _from_cache(cache or _user_cache())
+    cache = cache or _user_cache()
+    found, istiod = _installed(CONTROL_PLANE, cache), _installed(ISTIOD, cache)
+    if found is None:
+        return None
+    (kube_apiserver, etcd), source = found
+    return Binaries(kube_apiserver, etcd, source, istiod[0][0] if istiod else None)
 
 
 def version_of(path: Path) -> str:
     """Ask an executable for its version.
 
     Args:
-        path: a kube-apiserver or an etcd.
+        path: a kube-apiserver, an etcd or a pilot-discovery.
 
     Returns:
         The version without a leading v, for example ``1.36.2``.
@@ -171,9 +229,11 @@ def version_of(path: Path) -> str:
     Raises:
         BinariesUnavailable: if it does not run or names no version.
     """
-    attempted, remedy = f"running {path} --version", f"remove {path}, or find out why this machine cannot run it"
+    words = ("version", "--short") if path.name in ISTIOD.names else ("--version",)
+    attempted = f"running {path} {' '.join(words)}"
+    remedy = f"remove {path}, or find out why this machine cannot run it"
     try:
-        answer = subprocess.run([path, "--version"], capture_output=True, text=True, errors="replace", timeout=30)
+        answer = subprocess.run([path, *words], capture_output=True, text=True, errors="replace", timeout=30)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise BinariesUnavailable(attempted, str(error), remedy) from error
     found = re.search(r"\bv?(\d+\.\d+\.\d+\S*)", answer.stdout)
@@ -182,19 +242,25 @@ def version_of(path: Path) -> str:
     return found[1]
 
 
-def cache_name(modules: Sequence[bytes], machine: str) -> str:
-    """Name the cache's subdirectory after everything that decides what a build gives.
+def build_flags(*products: Product) -> tuple[str, str]:
+    """What ``go build`` is told for some products."""
+    return "-trimpath", f"-ldflags=-s -w {' '.join(product.ldflags for product in products)}"
+
+
+def cache_name(product: Product, modules: Sequence[bytes], machine: str) -> str:
+    """Name a product's subdirectory of the cache after everything that decides what a build gives.
 
     Args:
+        product: what is built.
         modules: the content of go.mod and go.sum.
         machine: operating system and architecture; a home directory may be shared between machines.
 
     Returns:
         A name such as ``v1.36.2-0123456789ab``.
     """
-    parts = [*modules, *(flag.encode() for flag in BUILD_FLAGS), machine.encode()]
+    parts = [*modules, *(flag.encode() for flag in build_flags(product)), machine.encode()]
     digest = hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts))
-    return f"v{KUBERNETES_VERSION}-{digest.hexdigest()[:12]}"
+    return f"{product.version}-{digest.hexdigest()[:12]}"
 
 
 def is_recent_go(answer: str) -> bool:
@@ -212,58 +278,70 @@ def _machine() -> str:
     return f"{sys.platform}-{architecture}"
 
 
-def _missing(directory: Path) -> list[str]:
-    found = [directory / name for name in _NAMES]
+def _missing(product: Product, directory: Path) -> list[str]:
+    found = [directory / name for name in product.names]
     return [path.name for path in found if not (path.is_file() and os.access(path, os.X_OK))]
 
 
-def _binaries(directory: Path, source: str) -> Binaries:
-    directory = directory.absolute()
-    return Binaries(kube_apiserver=directory / "kube-apiserver", etcd=directory / "etcd", source=source)
+_Found = tuple[list[Path], str]  # the executables in the order of their names, and their source
 
 
-def _from_assets() -> Binaries | None:
+def _installed(product: Product, cache: Path) -> _Found | None:
+    return _from_assets(product) or _from_path(product) or _from_cache(product, cache)
+
+
+def _from_assets(product: Product) -> _Found | None:
     directory = os.environ.get("KUBEBUILDER_ASSETS")
-    if not directory:
+    if not directory or product is not CONTROL_PLANE:
         return None
-    if missing := _missing(Path(directory)):
+    if missing := _missing(product, Path(directory)):
         said = f"KUBEBUILDER_ASSETS names {directory}, which has no executable {' and no '.join(missing)}"
-        raise BinariesUnavailable("finding kube-apiserver and etcd", said, "put both there, or unset the variable")
-    return _binaries(Path(directory), "KUBEBUILDER_ASSETS")
+        raise BinariesUnavailable(f"finding {product}", said, "put both there, or unset the variable")
+    return _in(product, Path(directory)), "KUBEBUILDER_ASSETS"
 
 
-def _from_path() -> Binaries | None:
-    kube_apiserver, etcd = (shutil.which(name) for name in _NAMES)
-    if not (kube_apiserver and etcd):
-        return None
-    return Binaries(Path(kube_apiserver).absolute(), Path(etcd).absolute(), "PATH")
+def _in(product: Product, directory: Path) -> list[Path]:
+    return [directory.absolute() / name for name in product.names]
 
 
-def _slot(cache: Path) -> Path:
-    return cache / cache_name([(_PINS / name).read_bytes() for name in ("go.mod", "go.sum")], _machine())
+def _from_path(product: Product) -> _Found | None:
+    found = [Path(path).absolute() for path in map(shutil.which, product.names) if path]
+    return (found, "PATH") if len(found) == len(product.names) else None
 
 
-def _from_cache(cache: Path) -> Binaries | None:
-    slot = _slot(cache)
+def _slot(product: Product, cache: Path) -> Path:
+    return cache / cache_name(product, [(_PINS / name).read_bytes() for name in ("go.mod", "go.sum")], _machine())
+
+
+def _from_cache(product: Product, cache: Path) -> _Found | None:
+    slot = _slot(product, cache)
     source = slot / "source"
-    return _binaries(slot, f"cache ({source.read_text()})") if source.is_file() and not _missing(slot) else None
+    if not source.is_file() or _missing(product, slot):
+        return None
+    return _in(product, slot), source.read_text()
 
 
-def _provide(cache: Path, console: Console) -> Binaries:
+def _provide(wanted: Sequence[Product], cache: Path, console: Console) -> None:
     with _locked(cache, console):
-        if found := _from_cache(cache):  # filled while this process waited for the lock
-            return found
+        # another process may have filled it while this one waited for the lock
+        missing = [product for product in wanted if _installed(product, cache) is None]
         for leftover in cache.glob(f"{_WORK}*"):
             _remove(leftover)
+        no_archive = ""
+        if CONTROL_PLANE in missing:
+            try:
+                _into_cache([CONTROL_PLANE], cache, _download, "envtest archive", console)
+                missing.remove(CONTROL_PLANE)
+            except BinariesUnavailable as error:
+                no_archive = f"{error.attempted}: {error.said}"
+                _say(console, f"{no_archive}; building from the Go modules instead")
+        if not missing:
+            return
         try:
-            return _into_cache(cache, _download, "envtest archive", console)
+            _into_cache(missing, cache, partial(_build, missing), "built from Go modules", console)
         except BinariesUnavailable as error:
-            no_archive = f"{error.attempted}: {error.said}"
-        _say(console, f"{no_archive}; building from the Go modules instead")
-        try:
-            return _into_cache(cache, _build, "built from Go modules", console)
-        except BinariesUnavailable as error:
-            raise BinariesUnavailable(error.attempted, f"{error.said}\nBefore, {no_archive}", error.remedy) from error
+            before = f"\nBefore, {no_archive}" if no_archive else ""
+            raise BinariesUnavailable(error.attempted, f"{error.said}{before}", error.remedy) from error
 
 
 @contextlib.contextmanager
@@ -275,7 +353,7 @@ def _locked(cache: Path, console: Console) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             file.seek(0)
-            _say(console, f"Waiting: process {file.read() or 'unknown'} is already providing kube-apiserver and etcd")
+            _say(console, f"Waiting: process {file.read() or 'unknown'} is already providing the executables")
             fcntl.flock(file, fcntl.LOCK_EX)
         file.truncate(0)
         file.write(str(os.getpid()))
@@ -283,17 +361,24 @@ def _locked(cache: Path, console: Console) -> Iterator[None]:
         yield
 
 
-def _into_cache(cache: Path, fill: Callable[[Path, Console], None], source: str, console: Console) -> Binaries:
+def _into_cache(
+    products: Sequence[Product], cache: Path, fill: Callable[[Path, Console], None], source: str, console: Console
+) -> None:
     work = Path(tempfile.mkdtemp(prefix=_WORK, dir=cache))
     try:
         filled = work / "bin"
         filled.mkdir()
         fill(work, console)
-        for name in _NAMES:
-            version_of(filled / name)  # runs on this machine, before anything relies on it
-        (filled / "source").write_text(source)
-        _remove(_slot(cache))  # one that somebody emptied by hand
-        return _binaries(filled.rename(_slot(cache)), source)
+        for product in products:
+            complete = work / product.version
+            complete.mkdir()
+            for name in product.names:
+                version_of(
+                    (filled / name).rename(complete / name)
+                )  # runs on this machine, before anything relies on it
+            (complete / "source").write_text(source)
+            _remove(_slot(product, cache))  # one that somebody emptied by hand
+            complete.rename(_slot(product, cache))
     finally:
         _remove(work)
 
@@ -364,26 +449,28 @@ def _unpack(archive: Path, target: Path) -> None:
     with tarfile.open(archive) as tar:
         for member in tar:
             name = Path(member.name).name
-            if member.isfile() and name in _NAMES:
+            if member.isfile() and name in CONTROL_PLANE.names:
                 tar.extract(member.replace(name=name, mode=0o755), target, filter="data")
-    if missing := _missing(target):
+    if missing := _missing(CONTROL_PLANE, target):
         raise BinariesUnavailable("unpacking the envtest archive", f"it has no {' and no '.join(missing)}")
 
 
-def _build(work: Path, console: Console) -> None:
-    attempted = "building kube-apiserver and etcd from their Go modules"
-    free = shutil.disk_usage(work).free
-    if free < BUILD_BYTES:
-        said = f"needs {BUILD_BYTES / 1e9:.1f} GB for a while, and {work.parent} has {free / 1e9:.1f} GB free"
+def _build(products: Sequence[Product], work: Path, console: Console) -> None:
+    names = " and ".join(name for product in products for name in product.names)
+    attempted = f"building {names} from their Go modules"
+    free, needed = shutil.disk_usage(work).free, sum(product.build_bytes for product in products)
+    if free < needed:
+        said = f"needs {needed / 1e9:.1f} GB for a while, and {work.parent} has {free / 1e9:.1f} GB free"
         raise BinariesUnavailable(
             attempted, said, f"free some space, or set XDG_CACHE_HOME to another disk, or {_REMEDY}"
         )
     go = _go(work, console)
     for name in ("go.mod", "go.sum"):
         shutil.copy(_PINS / name, work)
-    command = [str(go), "build", "-v", "-o", str(work / "bin"), *BUILD_FLAGS, *_PACKAGES]
-    pace = Pace()
-    with _progress(console, "Building kube-apiserver and etcd") as show:
+    packages = [package for product in products for package in product.packages]
+    command = [str(go), "build", "-v", "-o", str(work / "bin"), *build_flags(*products), *packages]
+    pace = Pace(products)
+    with _progress(console, f"Building {names}") as show:
 
         def on_line(line: str) -> None:
             now = time.monotonic()
@@ -392,7 +479,8 @@ def _build(work: Path, console: Console) -> None:
 
         _run(attempted, command, work, _go_environment(work), on_line)
         show(1, "done")
-    (work / "bin" / "server").rename(work / "bin" / "etcd")
+    if CONTROL_PLANE in products:
+        (work / "bin" / "server").rename(work / "bin" / "etcd")
 
 
 def _go(work: Path, console: Console) -> Path:

@@ -15,7 +15,7 @@ from runbooks_sandbox import lifecycle
 from runbooks_sandbox.binaries import BinariesUnavailable, find
 from runbooks_sandbox.faults import FAULTS
 from runbooks_sandbox.lifecycle import Played
-from runbooks_sandbox.state import INGRESSES, SandboxError, State, WrongCall
+from runbooks_sandbox.state import GATEWAYS, INGRESSES, SandboxError, State, WrongCall
 
 _NAME = click.option("--name", default="default", show_default=True, help="Which sandbox; several can run at once.")
 
@@ -48,12 +48,14 @@ def _explained(function: Callable[..., Any]) -> Callable[..., Any]:
 def _played(function: Callable[..., Any]) -> Callable[..., Any]:
     folder = click.Path(exists=True, file_okay=False, path_type=Path)
     mesh = "Version of Service Mesh to play; 1.x beside Kourier only.  [default: 2.3]"
+    gateway = "Who configures it: a real istiod, or files.  [default: auto, istio where istiod is on this machine]"
     kourier = "kourier: Knative Serving is there already, with Kourier.  [default: istio]"
     for option in (
         click.option(
             "--crds", metavar="DIR", type=folder, help="Load the CRDs exported into this folder, not our own."
         ),
         click.option("--ingress", type=click.Choice(INGRESSES), help=kourier),
+        click.option("--gateway", type=click.Choice(GATEWAYS), help=gateway),
         click.option("--mesh", metavar="VERSION", help=mesh),
         click.option("--serverless", metavar="VERSION", help="Version of OpenShift Serverless.  [default: 1.26]"),
     ):
@@ -89,17 +91,19 @@ def start(name: str, **played: Any) -> None:
 
 
 @sandbox.command()
+@click.option("--gateway", type=click.Choice(GATEWAYS), default="auto", help="istio: istiod, too.")
 @_explained
-def prepare() -> None:
+def prepare(gateway: str) -> None:
     """Get kube-apiserver and etcd onto this machine now, not at the first start.
 
-    Once; it takes some minutes where they cannot be downloaded and are compiled.
+    Once; it takes some minutes where they cannot be downloaded and are compiled. istiod is always compiled.
 
     \b
     Examples:
       runbooks sandbox prepare
+      runbooks sandbox prepare --gateway istio
     """
-    find(_console())
+    find(_console(), istiod=gateway == "istio")
 
 
 @sandbox.command()

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -35,13 +35,16 @@ def _die_with(parent: int) -> None:
         os._exit(1)  # it went before we asked
 
 
-def spawn(command: Sequence[str | Path], log: Path, cwd: Path) -> subprocess.Popen[bytes]:
+def spawn(
+    command: Sequence[str | Path], log: Path, cwd: Path, settings: Mapping[str, str] | None = None
+) -> subprocess.Popen[bytes]:
     """Start one of the sandbox's processes; it never outlives the supervisor.
 
     Args:
         command: executable and arguments.
         log: where its output goes.
         cwd: its working folder.
+        settings: variables of its environment, beside ours.
 
     Raises:
         SandboxError: it cannot be started.
@@ -54,6 +57,7 @@ def spawn(command: Sequence[str | Path], log: Path, cwd: Path) -> subprocess.Pop
                 stdout=output,
                 stderr=output,
                 cwd=cwd,
+                env={**os.environ, **(settings or {})},
                 preexec_fn=partial(_die_with, os.getpid()) if sys.platform == "linux" else None,
             )
     except OSError as error:
@@ -119,11 +123,12 @@ def start_api_server(executable: Path, state: State, port: int, etcd_port: int) 
 def _audit_policy() -> dict[str, object]:
     """Every request of people and runbooks, and none of the sandbox's own."""
     own = {"level": "None", "users": [STAND_INS, "system:apiserver", "system:anonymous"]}
+    mesh = {"level": "None", "userGroups": ["system:serviceaccounts:istio-system"]}
     return {
         "apiVersion": "audit.k8s.io/v1",
         "kind": "Policy",
         "omitStages": ["RequestReceived"],
-        "rules": [own, {"level": "Metadata"}],
+        "rules": [own, mesh, {"level": "Metadata"}],
     }
 
 

@@ -45,6 +45,7 @@ _CONDITION = _fields(
     lastHeartbeatTime=_TEXT,
 )
 _STATUS = _open_with(conditions=_list(_CONDITION), observedGeneration=_NUMBER)
+_ISTIO_STATUS = _open_with(conditions=_list(_CONDITION), observedGeneration=_PORT_OR_NAME)  # istiod writes it as text
 _CONTAINER = _open_with(image=_TEXT, name=_TEXT)
 _TEMPLATE = _fields(
     metadata=_open_with(annotations=_TEXTS_BY_KEY, labels=_TEXTS_BY_KEY),
@@ -115,7 +116,11 @@ def _crd(group: str, kind: str, plural: str, versions: dict[str, Schema], *, clu
                     "storage": position == 0,
                     "schema": {
                         "openAPIV3Schema": _fields(
-                            apiVersion=_TEXT, kind=_TEXT, metadata={"type": "object"}, spec=spec, status=_STATUS
+                            apiVersion=_TEXT,
+                            kind=_TEXT,
+                            metadata={"type": "object"},
+                            spec=spec,
+                            status=_ISTIO_STATUS if group.endswith("istio.io") else _STATUS,
                         )
                     },
                     "subresources": {"status": {}},
@@ -182,7 +187,36 @@ SERVING_CRDS: tuple[dict[str, Any], ...] = (
 )
 
 
+# beside those above, what istiod and the sandbox's own gateway need
+ISTIO_CRDS: tuple[dict[str, Any], ...] = (
+    _crd("networking.istio.io", "EnvoyFilter", "envoyfilters", {"v1alpha3": _OPEN}),
+    _crd("networking.istio.io", "ServiceEntry", "serviceentries", {"v1": _OPEN}),
+    _crd("networking.istio.io", "Sidecar", "sidecars", {"v1": _OPEN}),
+    _crd("networking.istio.io", "WorkloadEntry", "workloadentries", {"v1": _OPEN}),
+    _crd("security.istio.io", "RequestAuthentication", "requestauthentications", {"v1": _OPEN}),
+)
+_ISTIO_GROUPS = frozenset(crd["spec"]["group"] for crd in ISTIO_CRDS)
+
 _SERVING_GROUPS = frozenset(crd["spec"]["group"] for crd in SERVING_CRDS)
+
+
+def for_istiod(cluster: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The definitions of Istio's kinds as today's istiod reads them: each is served as v1, too.
+
+    Args:
+        cluster: the cluster's definitions; those of a Service Mesh 2 know no v1.
+    """
+    by_name = {crd["metadata"]["name"]: crd for crd in ISTIO_CRDS}
+    by_name |= {crd["metadata"]["name"]: crd for crd in cluster if crd["spec"]["group"] in _ISTIO_GROUPS}
+    return [crd if crd["spec"]["names"]["kind"] == "EnvoyFilter" else _with_v1(crd) for crd in by_name.values()]
+
+
+def _with_v1(crd: dict[str, Any]) -> dict[str, Any]:
+    versions = crd["spec"]["versions"]
+    if any(version["name"] == "v1" for version in versions):
+        return crd
+    stored = next(version for version in versions if version["storage"])
+    return {**crd, "spec": {**crd["spec"], "versions": [*versions, {**stored, "name": "v1", "storage": False}]}}
 
 
 def exported(folder: Path) -> list[dict[str, Any]]:

@@ -27,6 +27,7 @@ from runbooks_sandbox.api import Api, ApiError, Object
 
 _LOG = logging.getLogger(__name__)
 GREETING = "Hello Openshift!"
+PROBE_HEADER, HASH_HEADER = "K-Network-Probe", "K-Network-Hash"  # Knative's own
 
 Locate = Callable[[str, str, int], tuple[str, int] | None]
 
@@ -44,6 +45,8 @@ class _Application(tornado.web.RequestHandler):
     """Stand-in for every Knative Service's container."""
 
     def get(self, _: str) -> None:
+        if PROBE_HEADER in self.request.headers:  # a probe is answered by the queue-proxy, with what it was sent
+            self.set_header(HASH_HEADER, self.request.headers.get(HASH_HEADER, ""))
         self.set_header("Content-Type", "text/plain; charset=utf-8")
         self.write(f"{GREETING}\n")
 

@@ -30,9 +30,9 @@ from runbooks_sandbox.world import (
 DOMAIN = "apps.openshift.example.com"
 MESH_NAMESPACE = "istio-system"
 MANAGER = "sandbox"
-STANDS_IN = (
+_STANDS_IN = (
     "operators (Service Mesh, Serverless), Knative controllers, workload controllers, sidecar injection, node, "
-    "application, and istiod, in whose place files configure the gateway"
+    "application"
 )
 
 _SERVED_TIMEOUT_S = 30
@@ -64,6 +64,17 @@ _NAMESPACES: Mapping[str, dict[str, str]] = {
     # the Serverless operator creates it at its own start, with this label since 1.22
     "knative-serving": PART_OF_SERVERLESS,
 }
+
+
+def stands_in(gateway: str) -> str:
+    """What is no real part of a sandbox, in words.
+
+    Args:
+        gateway: who configures the ingress gateway, istio or files.
+    """
+    if gateway == "files":
+        return f"{_STANDS_IN}, and istiod, in whose place files configure the gateway"
+    return f"{_STANDS_IN}; istiod is upstream Istio's, not the one of the mesh's own release"
 
 
 def load_crds(api: Api, crds: Iterable[Object]) -> None:
@@ -222,14 +233,16 @@ def _readers() -> Iterable[tuple[Resource, Object]]:
     )
 
 
-def introduce(api: Api, name: str, gateway: str, played: Mapping[str, str], real: Mapping[str, str]) -> None:
+def introduce(
+    api: Api, name: str, address: str, gateway: str, played: Mapping[str, str], real: Mapping[str, str]
+) -> None:
     """The ConfigMap in which the sandbox describes itself, for whoever connects and for every record."""
     data = {
         "name": name,
-        "ingress_address": gateway,
+        "ingress_address": address,
         "plays": ", ".join(f"{what} {version}" for what, version in played.items()),
         "real": ", ".join(f"{what} {version}" for what, version in real.items()),
-        "stands_in": STANDS_IN,
+        "stands_in": stands_in(gateway),
         "application": f"answers {GREETING!r} whatever its image",
     }
     _put(api, CONFIG_MAPS, {"metadata": {"name": INTRODUCTION, "namespace": "kube-public"}, "data": data})

@@ -9,7 +9,7 @@ import base64
 import hashlib
 import json
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,12 +20,14 @@ from cryptography.hazmat.primitives import serialization
 from runbooks_sandbox.api import Object
 from runbooks_sandbox.control_plane import spawn
 from runbooks_sandbox.serverless import SERVING
+from runbooks_sandbox.service_mesh import GATEWAY
 from runbooks_sandbox.world import (
     CONTROL_PLANES,
     DEPLOYMENTS,
     GATEWAYS,
     KNATIVE_INGRESSES,
     SECRETS,
+    StandIn,
     World,
     is_true,
     members_of,
@@ -33,7 +35,7 @@ from runbooks_sandbox.world import (
 
 HTTPS_PORT, LOCAL_PORT = 8443, 8081
 _POD_LABELS = {"app": "istio-ingressgateway", "istio": "ingressgateway"}
-_TYPES = "type.googleapis.com/envoy."
+TYPES = "type.googleapis.com/envoy."
 _SECRET_TIMEOUT = "1s"  # how long a listener waits for a certificate that never comes; Istio's Envoy waits 15 s  # noqa: S105
 
 
@@ -70,13 +72,17 @@ def _servers(world: World) -> Iterable[tuple[Object, Object]]:
     """Gateways of member namespaces that mean these Pods, with their servers, the oldest first."""
     mesh = _mesh(world)
     seen = members_of(world, mesh)
-    for live in sorted(
-        world.objects(GATEWAYS), key=lambda live: (live["metadata"]["creationTimestamp"], live["metadata"]["uid"])
-    ):
+    for live in sorted(world.objects(GATEWAYS), key=_age):
         spec = live.get("spec") or {}
         if live["metadata"]["namespace"] in seen and (spec.get("selector") or {}).items() <= _POD_LABELS.items():
             for server in spec.get("servers") or []:
                 yield live, server
+
+
+def _age(live: Object) -> tuple[str, str]:
+    """As istiod sorts them: times count in whole seconds, so that names decide between two that were made together."""
+    metadata = live["metadata"]
+    return metadata["creationTimestamp"], f"{metadata['name']}.{metadata['namespace']}"
 
 
 def _winner(world: World, port: int) -> tuple[Object, Object] | None:
@@ -140,14 +146,28 @@ def would_serve(world: World, ingress: Object) -> bool:
     return routed and (is_true(ingress, "Ready") or certificate(world, state.credential) is not None)
 
 
+Starter = Callable[[], subprocess.Popen[bytes]]
+
+
 class Gateway(Protocol):
     """What stands behind the gateway's address; the files gateway is one way, the real Istio another."""
+
+    stand_ins: Mapping[str, StandIn]  # what has to be in the cluster for it
 
     def update(self, world: World) -> None:
         """Bring the gateway in line with the world."""
 
-    def start(self) -> subprocess.Popen[bytes]:
-        """Start the gateway's process."""
+    def would_serve(self, ingress: Object) -> bool:
+        """Whether a probe of the gateway for a Knative Ingress would succeed."""
+
+    def due(self) -> Iterable[tuple[str, Starter]]:
+        """The processes that should run by now, with what starts each."""
+
+    def serving(self) -> bool:
+        """Whether it does what it should with what the cluster has."""
+
+    def locate(self, pod: str, port: int) -> tuple[str, int] | None:
+        """Where a port of one of the mesh's Pods is answered on this machine, if anywhere."""
 
 
 class FilesGateway:
@@ -159,16 +179,36 @@ class FilesGateway:
         address: the loopback address that the listeners bind to.
         application: port of the application behind it, on 127.0.0.1.
         log: where Envoy's own words go.
+        world: what is in the cluster.
     """
 
-    def __init__(self, envoy: Path, folder: Path, address: str, application: int, log: Path) -> None:
+    stand_ins: Mapping[str, StandIn] = {}
+
+    def __init__(self, envoy: Path, folder: Path, address: str, application: int, log: Path, world: World) -> None:
         self._envoy, self._folder, self._address, self._log = envoy, folder, address, log
+        self._world = world
         self._application = application
         self._written: dict[str, str] = {}
         self._served: dict[str, tuple[str, str]] = {}
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
-    def start(self) -> subprocess.Popen[bytes]:
+    def would_serve(self, ingress: Object) -> bool:
+        """Whether a probe of the gateway for a Knative Ingress would succeed, whatever the certificate says."""
+        return would_serve(self._world, ingress)
+
+    def due(self) -> Iterable[tuple[str, Starter]]:
+        """Envoy, from the beginning on."""
+        yield "envoy", self._start
+
+    def serving(self) -> bool:
+        """It always does: its files are written before anything is said to be ready."""
+        return True
+
+    def locate(self, pod: str, port: int) -> tuple[str, int] | None:
+        """Only the gateway's Pod has something behind it."""
+        return (self._address, port) if pod.startswith(f"{GATEWAY}-") and port == LOCAL_PORT else None
+
+    def _start(self) -> subprocess.Popen[bytes]:
         """Start Envoy on what the files say."""
         for name in ("lds", "cds"):
             if not (self._folder / f"{name}.json").exists():
@@ -228,13 +268,13 @@ class FilesGateway:
 
     def _secret(self, name: str, chain: str, key: str) -> Object:
         certificates = {"certificate_chain": {"inline_string": chain}, "private_key": {"inline_string": key}}
-        kind = f"{_TYPES}extensions.transport_sockets.tls.v3.Secret"
+        kind = f"{TYPES}extensions.transport_sockets.tls.v3.Secret"
         return {"@type": kind, "name": name, "tls_certificate": certificates}
 
     def _cluster(self) -> Object:
-        endpoint = {"address": _socket("127.0.0.1", self._application)}
+        endpoint = {"address": socket_address("127.0.0.1", self._application)}
         return {
-            "@type": f"{_TYPES}config.cluster.v3.Cluster",
+            "@type": f"{TYPES}config.cluster.v3.Cluster",
             "name": "application",
             "type": "STATIC",
             "connect_timeout": "1s",
@@ -252,7 +292,7 @@ class FilesGateway:
             self._write(_secret_file(name), [])
         secret = {"name": name, "sds_config": self._source(_secret_file(name), _SECRET_TIMEOUT)}
         context = {
-            "@type": f"{_TYPES}extensions.transport_sockets.tls.v3.DownstreamTlsContext",
+            "@type": f"{TYPES}extensions.transport_sockets.tls.v3.DownstreamTlsContext",
             "common_tls_context": {
                 "alpn_protocols": ["h2", "http/1.1"],
                 "tls_certificate_sds_secret_configs": [secret],
@@ -271,16 +311,16 @@ class FilesGateway:
 
     def _listener(self, name: str, port: int, chain: Object) -> Object:
         return {
-            "@type": f"{_TYPES}config.listener.v3.Listener",
+            "@type": f"{TYPES}config.listener.v3.Listener",
             "name": name,
-            "address": _socket(self._address, port),
+            "address": socket_address(self._address, port),
             "filter_chains": [chain],
         }
 
     def _http(self, routes: str) -> Object:
-        router = {"@type": f"{_TYPES}extensions.filters.http.router.v3.Router"}
+        router = {"@type": f"{TYPES}extensions.filters.http.router.v3.Router"}
         manager = {
-            "@type": f"{_TYPES}extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+            "@type": f"{TYPES}extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
             "stat_prefix": routes,
             "strip_any_host_port": True,
             "rds": {"route_config_name": routes, "config_source": self._source(f"rds-{routes}")},
@@ -289,7 +329,8 @@ class FilesGateway:
         return {"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}
 
 
-def _socket(address: str, port: int) -> Object:
+def socket_address(address: str, port: int) -> Object:
+    """An address as Envoy's configuration spells it."""
     return {"socket_address": {"address": address, "port_value": port}}
 
 
@@ -302,7 +343,7 @@ def _routes(name: str, hosts: tuple[Host, ...]) -> Object:
     answer: Object = {"route": {"cluster": "application"}}
     refusal: Object = {"direct_response": {"status": 503}}
     return {
-        "@type": f"{_TYPES}config.route.v3.RouteConfiguration",
+        "@type": f"{TYPES}config.route.v3.RouteConfiguration",
         "name": name,
         "virtual_hosts": [
             {

@@ -7,9 +7,8 @@ The Configuration, the Knative Route and the private Services are left out.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
-from runbooks_sandbox import gateway
 from runbooks_sandbox.api import Object
 from runbooks_sandbox.serverless import ISTIO_CLASS, SERVING, uses_istio
 from runbooks_sandbox.world import (
@@ -159,16 +158,20 @@ def _service_status(world: World, service: Object, revision: str) -> Want:
     return Want(KNATIVE_SERVICES, {"metadata": {"name": name, "namespace": namespace}, "status": status}, CONTROLLER)
 
 
-def net_istio(world: World, _: Mapping[str, str]) -> Iterable[Want]:
+def net_istio(would_serve: Callable[[Object], bool], world: World, _: Mapping[str, str]) -> Iterable[Want]:
     """The state of each Knative Ingress: ready as soon as the gateway would answer for its host.
 
     As the real one's probe does, this says nothing about the certificate.
+
+    Args:
+        would_serve: whether a probe of the gateway for a Knative Ingress succeeds.
+        world: what is in the cluster.
     """
     if not _runs(world):
         return
     for ingress in world.objects(KNATIVE_INGRESSES):
         mesh = next((plane["metadata"]["namespace"] for plane in world.objects(CONTROL_PLANES)), "istio-system")
-        served = gateway.would_serve(world, ingress)
+        served = would_serve(ingress)
         reason, text = ("", "") if served else ("Uninitialized", "Waiting for load balancer to be ready")
         balancers = {
             side: {"ingress": [{"domainInternal": f"{service}.{mesh}.svc.cluster.local"}]}

@@ -23,7 +23,7 @@ from runbooks_sandbox import binaries, crds
 from runbooks_sandbox.api import Api, ApiError
 from runbooks_sandbox.credentials import STAND_INS, token, write_kubeconfig
 from runbooks_sandbox.faults import FAULTS
-from runbooks_sandbox.furniture import STANDS_IN
+from runbooks_sandbox.furniture import stands_in
 from runbooks_sandbox.state import READY, STARTING, SandboxError, Settings, State, WrongCall, placed, version
 
 _END_TIMEOUT_S = 15
@@ -41,6 +41,7 @@ class Played:
         ingress: istio or kourier.
         crds: folder of exported CRDs.
         own_crds: load the sandbox's own CRDs again.
+        gateway: istio, files or auto.
     """
 
     serverless: str | None = None
@@ -48,6 +49,7 @@ class Played:
     ingress: str | None = None
     crds: Path | None = None
     own_crds: bool = False
+    gateway: str | None = None
 
 
 # --- starting ----------------------------------------------------------------------------------------------------
@@ -74,13 +76,23 @@ def _start(state: State, settings: Settings, console: Console) -> bool:
         return False
     for line in _clean_up(state):
         console.print(line)
-    found = binaries.find(console)
+    found = binaries.find(console, istiod=settings.gateway == "istio")
+    console.print(_gateway(settings, found))
     settings, moved = placed(settings, state.folder)
     for line in moved:
         console.print(line)
     state.keep(settings)
     _launch(state, found, console)
     return True
+
+
+def _gateway(settings: Settings, found: binaries.Binaries) -> str:
+    """Who configures the gateway, and why."""
+    if settings.ingress == "kourier" or settings.gateway == "files":
+        return "gateway: Envoy by files"
+    if found.istiod is None:
+        return "gateway: Envoy by files; runbooks sandbox prepare --gateway istio brings the real istiod"
+    return f"gateway: Envoy by istiod, {found.istiod}"
 
 
 def _asked(known: Settings, played: Played) -> Settings:
@@ -104,6 +116,14 @@ def _asked(known: Settings, played: Played) -> Settings:
             f"playing Service Mesh {wanted.mesh} with ingress {wanted.ingress}",
             "the procedure is for Service Mesh 2, beside Kourier for 1 as well, and so are the stand-ins",
             "give --ingress kourier too" if major == 1 else "give a version like 2.3",
+        )
+    if played.gateway:
+        wanted = replace(wanted, gateway=played.gateway)
+    if wanted.gateway == "istio" and wanted.ingress == "kourier":
+        raise WrongCall(
+            "configuring the gateway by istiod",
+            "Kourier is the ingress, so nothing comes in by Istio's gateway",
+            "leave --gateway out",
         )
     if played.crds:
         wanted = replace(wanted, crds=str(played.crds.absolute()))
@@ -130,7 +150,8 @@ def _check_crds(folder: Path) -> None:
 def _refuse_change(state: State, wanted: Settings) -> None:
     """A sandbox does not change what it plays while it has data."""
     known = state.settings()
-    if state.etcd.exists() and wanted != known:
+    # who configures the gateway may change: it works from whatever is in the cluster
+    if state.etcd.exists() and replace(wanted, gateway=known.gateway) != known:
         plays = f"Serverless {known.serverless} with Service Mesh {known.mesh}, ingress {known.ingress}"
         raise SandboxError(
             f"starting sandbox {state.name}",
@@ -141,7 +162,7 @@ def _refuse_change(state: State, wanted: Settings) -> None:
 
 def _launch(state: State, found: binaries.Binaries, console: Console) -> None:
     """Start the supervisor and follow its progress until it is ready; on Ctrl-C take it down again."""
-    paths = {"kube_apiserver": str(found.kube_apiserver), "etcd": str(found.etcd), "source": found.source}
+    paths = {name: str(path) if path else "" for name, path in asdict(found).items()}
     state.logs.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "runbooks_sandbox.supervisor", str(state.folder), json.dumps(paths)]
     with (
@@ -277,7 +298,8 @@ def status(state: State) -> dict[str, Any]:
             "ingress": settings.ingress,
         },
         "real": real,
-        "stands_in": STANDS_IN,
+        "gateway": "istio" if "istiod" in real else "files",
+        "stands_in": stands_in("istio" if "istiod" in real else "files"),
         "crds": settings.crds or "its own",
         "faults": state.faults_on(),
         "audit_log": str(state.audit_log),

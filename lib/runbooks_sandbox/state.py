@@ -19,6 +19,8 @@ import psutil
 
 APP = "serverless-mesh-runbooks"
 INGRESSES = ("istio", "kourier")
+GATEWAYS = ("auto", "istio", "files")
+_CHOICES = {"ingress": INGRESSES, "gateway": GATEWAYS}
 _NAME_LETTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-")
 _GATEWAY_PORTS = (8443, 8081)
 _LOCK_TIMEOUT_S = 30.0  # longer than a start takes that builds nothing
@@ -76,6 +78,7 @@ class Settings:
         mesh: version of Service Mesh that is played.
         ingress: istio, or kourier for a cluster on which Knative Serving is there already, with Kourier.
         crds: folder of exported CRDs, or empty for our own.
+        gateway: who configures the ingress gateway: istio (a real istiod), files, or auto (istio where it is there).
         api_port: port of the API server; 0 where none was given out yet.
         gateway_address: the loopback address of the ingress gateway.
     """
@@ -84,6 +87,7 @@ class Settings:
     mesh: str = "2.3.0"
     ingress: str = "istio"
     crds: str = ""
+    gateway: str = "auto"
     api_port: int = 0
     gateway_address: str = ""
 
@@ -261,8 +265,8 @@ class Supervision:
 def _sound(field: Field[Any], value: Any) -> bool:
     if type(value) is not type(field.default):
         return False
-    if field.name == "ingress":
-        return value in INGRESSES
+    if field.name in _CHOICES:
+        return value in _CHOICES[field.name]
     return field.name not in ("serverless", "mesh") or version(str(value)) is not None
 
 

@@ -25,12 +25,13 @@ from typing import Any
 import envoy
 import urllib3
 
-from runbooks_sandbox import binaries, control_plane, crds, credentials, furniture, knative, workloads
+from runbooks_sandbox import binaries, control_plane, crds, credentials, furniture, istio, knative, workloads
 from runbooks_sandbox.api import Api, ApiError
 from runbooks_sandbox.control_plane import end
 from runbooks_sandbox.endpoints import Endpoints
 from runbooks_sandbox.faults import SLOW, STUCK, acting
-from runbooks_sandbox.gateway import LOCAL_PORT, FilesGateway
+from runbooks_sandbox.gateway import FilesGateway, Gateway
+from runbooks_sandbox.istiod import IstioGateway
 from runbooks_sandbox.serverless import serverless
 from runbooks_sandbox.service_mesh import service_mesh, watched
 from runbooks_sandbox.state import (
@@ -48,10 +49,11 @@ from runbooks_sandbox.world import CONFIG_MAPS, KNATIVE_SERVINGS, Loop, StandIn,
 
 _LOG = logging.getLogger(__name__)
 _USABLE_TIMEOUT_S = 30
+_HELD_UP = {STUCK, SLOW}
 _AGAIN_S = 1.0  # between two starts of a process that does not stay
 _LOCK_TIMEOUT_S = 10
 # those that depend on others end first; the API server would wait for its watches, and keeps nothing but in etcd
-_PATIENCE_S = {"envoy": 1.0, "kube-apiserver": 0.2, "etcd": 5.0}
+_PATIENCE_S = {"envoy": 1.0, "istiod": 0.5, "kube-apiserver": 0.2, "etcd": 5.0}
 _ENVOY = Path(envoy.__file__).parent / "_bin" / "envoy"
 
 
@@ -93,11 +95,15 @@ class Supervisor:
         self._starters: dict[str, Callable[[], subprocess.Popen[bytes]]] = {}
         self._started: dict[str, float] = {}
         self._told_to_stop = False
+        self._gateway: Gateway | None = None
         server = f"https://127.0.0.1:{self._settings.api_port}"
         credentials.make(state.pki)
         credentials.write_kubeconfig(state.kubeconfig, state.pki, server)
         self._api = Api(server, credentials.token(state.pki, credentials.STAND_INS), str(state.pki / "ca.crt"))
-        self._world = World(self._api, watched(_numbers(self._settings.mesh)))
+        wanted, here = self._settings.gateway, found.istiod is not None and self._settings.ingress == "istio"
+        self._gateway_by = "istio" if wanted == "istio" or (wanted == "auto" and here) else "files"
+        more = istio.WATCHED if self._gateway_by == "istio" else ()
+        self._world = World(self._api, (*watched(_numbers(self._settings.mesh)), *more))
 
     # --- starting ------------------------------------------------------------------------------------------------
 
@@ -122,21 +128,44 @@ class Supervisor:
         if fresh:
             _say("loading CRDs and furniture")
             furniture.load_crds(self._api, own)
+        if self._gateway_by == "istio":
+            furniture.load_crds(self._api, crds.for_istiod(own))
         furniture.register_webhook(self._api, ports, self._state.pki / "ca.crt")
         furniture.connect_node(self._api, ports.kubelet)
         if fresh:
             furniture.furnish(self._api, self._settings)
         self._introduce()
-        gateway = FilesGateway(
-            _ENVOY, self._state.envoy, self._settings.gateway_address, ports.application, self._state.logs / "envoy.log"
-        )
-        self._start_process("envoy", gateway.start)
+        self._gateway = gateway = self._chosen_gateway(ports.application)
+        self._start_due()
         self._world.start()
         _say("waiting for the stand-in operators")
         self._wait_for("lists of everything", self._world.synced)
-        loop = Loop(self._world, self._api, self._stand_ins(serving), self._state.faults_on, gateway.update)
+        stand_ins = {**self._stand_ins(serving, gateway), **gateway.stand_ins}
+        loop = Loop(self._world, self._api, stand_ins, self._state.faults_on, gateway.update)
         threading.Thread(target=loop.run, name="stand-ins", daemon=True).start()
         self._wait_for("what is installed to be Ready", self._usable)
+        self._wait_for("the gateway", self._gateway_serves)
+
+    def _chosen_gateway(self, application: int) -> Gateway:
+        address = self._settings.gateway_address
+        if self._gateway_by == "files":
+            log = self._state.logs / "envoy.log"
+            return FilesGateway(_ENVOY, self._state.envoy, address, application, log, self._world)
+        assert self._found.istiod is not None, "lifecycle provides it"
+        return IstioGateway(self._found.istiod, _ENVOY, self._state, self._api, address, application, self._world)
+
+    def _start_due(self) -> None:
+        if self._gateway is not None:
+            for name, starter in self._gateway.due():
+                if name not in self._processes:
+                    self._start_process(name, starter)
+
+    def _gateway_serves(self) -> bool:
+        """The gateway is up, or a fault keeps the control plane from being Ready."""
+        self._start_due()
+        return bool(_HELD_UP & self._state.faults_on().keys()) or (
+            self._gateway is not None and self._gateway.serving()
+        )
 
     def _start_control_plane(self) -> None:
         _say("starting etcd and kube-apiserver")
@@ -169,7 +198,7 @@ class Supervisor:
 
     def _usable(self) -> bool:
         """The operators have done their first work, or a fault keeps them from it."""
-        held_up = {STUCK, SLOW} & self._state.faults_on().keys()
+        held_up = _HELD_UP & self._state.faults_on().keys()
         installed = [*control_planes(self._world), *self._world.objects(KNATIVE_SERVINGS)]
         return bool(held_up) or all(is_true(live, "Ready") for live in installed)
 
@@ -188,31 +217,34 @@ class Supervisor:
             self._api,
             self._state.name,
             f"{settings.gateway_address}:8443",
+            self._gateway_by,
             {"OpenShift Serverless": settings.serverless, "Service Mesh": settings.mesh, "ingress": settings.ingress},
             self.real_versions(),
         )
 
     def real_versions(self) -> dict[str, str]:
         """The versions of what is real here."""
+        istiod = self._found.istiod if self._gateway_by == "istio" else None
         return {
             "kube-apiserver": binaries.version_of(self._found.kube_apiserver),
             "etcd": binaries.version_of(self._found.etcd),
             "Envoy": envoy_version(),
+            **({"istiod": binaries.version_of(istiod)} if istiod else {}),
         }
 
     def _locate(self, namespace: str, pod: str, port: int) -> tuple[str, int] | None:
-        """Only the gateway's Pod has something behind it."""
-        if namespace == furniture.MESH_NAMESPACE and pod.startswith("istio-ingressgateway-") and port == LOCAL_PORT:
-            return self._settings.gateway_address, port
-        return None
+        """Only the mesh's own Pods have something behind them."""
+        if namespace != furniture.MESH_NAMESPACE or self._gateway is None:
+            return None
+        return self._gateway.locate(pod, port)
 
-    def _stand_ins(self, serving: list[dict[str, Any]]) -> Mapping[str, StandIn]:
+    def _stand_ins(self, serving: list[dict[str, Any]], gateway: Gateway) -> Mapping[str, StandIn]:
         mesh, knative_version = _numbers(self._settings.mesh), _numbers(self._settings.serverless)
         return {
             "service-mesh": acting(partial(service_mesh, mesh)),
             "serverless": acting(partial(serverless, knative_version, serving)),
             "knative": knative.services,
-            "net-istio": knative.net_istio,
+            "net-istio": partial(knative.net_istio, gateway.would_serve),
             "routes": knative.routes,
             "deployments": workloads.deployments,
             "replica-sets": workloads.replica_sets,
@@ -233,6 +265,7 @@ class Supervisor:
                 if self._state.processes() != self._notes:
                     self._state.keep_processes(self._notes)
                 self._revive()
+                self._start_due()
             except (OSError, SandboxError) as error:  # a full disk, say: it may have room again soon
                 _LOG.warning("trying again: %s", error)
                 time.sleep(_AGAIN_S)
@@ -295,9 +328,9 @@ def _supervise(state: State, paths: Mapping[str, str], supervision: Supervision)
         level=logging.INFO,
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
-    supervisor = Supervisor(
-        state, supervision, binaries.Binaries(Path(paths["kube_apiserver"]), Path(paths["etcd"]), paths["source"])
-    )
+    istiod = Path(paths["istiod"]) if paths["istiod"] else None
+    found = binaries.Binaries(Path(paths["kube_apiserver"]), Path(paths["etcd"]), paths["source"], istiod)
+    supervisor = Supervisor(state, supervision, found)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, supervisor.stop)
     try:

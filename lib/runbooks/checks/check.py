@@ -22,12 +22,14 @@ class Check:
         judge: looks, and says how it came out.
         reads: what it needs to have been read of the cluster; where the account may not, it cannot tell.
         copes: reads that it can do without, and says so itself.
+        timed: say how long after the last write it was seen.
     """
 
     title: str
     judge: Callable[[str, Situation[Any], Connection], Checked]
     reads: Callable[[Any], tuple[Read, ...]] = lambda _: ()
     copes: Callable[[Any], tuple[Read, ...]] = lambda _: ()
+    timed: bool = False
 
     def all_reads(self, parameters: Parameters) -> tuple[Read, ...]:
         """Everything that it looks at."""

@@ -10,10 +10,11 @@ from runbooks import certificate_folder, certificates, probes
 from runbooks.certificates import LEAF_CRT, LEAF_KEY, ROOT_CRT, ROOT_KEY, Pair
 from runbooks.checks.check import Check, compared, proven
 from runbooks.cluster import Connection
+from runbooks.errors import CertificateError
 from runbooks.issuance import FOLDER_FILES, Issuance
-from runbooks.kinds import SECRET
+from runbooks.kinds import ROUTE, SECRET
 from runbooks.parameters import CreateIngressCertificates, Parameters
-from runbooks.probes import NotTrusted, ProbeFailed
+from runbooks.probes import NotTrusted, ProbeFailed, Unreachable
 from runbooks.situation import Situation
 from runbooks.snapshot import Read
 from runbooks.verdicts import Checked, Proof
@@ -103,6 +104,38 @@ def _secret_serves(title: str, situation: Situation[CreateIngressCertificates], 
     return _handshake(title, pair, situation, anchors, way, strict=False)
 
 
+def _gateway_serves(title: str, situation: Situation[CreateIngressCertificates], _: Connection) -> Checked:
+    given = situation.parameters
+    name = f"Secret {given.mesh_namespace}/{given.certificate_secret}"
+    expected, way = f"the gateway serves what {name} holds", "a TLS handshake with the gateway, host name checked"
+    hosts = [
+        str(route["spec"].get("host", ""))
+        for route in situation.snapshot.objects(ROUTE, given.mesh_namespace)
+        if (route["spec"].get("tls") or {}).get("termination") == "passthrough"
+    ]
+    # through the router only the host of such a Route leads to the gateway
+    host = next((host for host in sorted(hosts) if host.endswith(f".{situation.domain}")), "")
+    live = situation.snapshot.get(SECRET, given.mesh_namespace, given.certificate_secret)
+    if not host or live is None:
+        missing = f"no Route passes TLS through to it under {situation.domain}; 6.4.3 brings one"
+        return Checked(title, Proof.SKIPPED, expected, missing if live else f"there is no {name}", way)
+    address = situation.ingress_address or f"{host}:443"
+    anchors = None if situation.trusts_system else situation.trust_anchor or b""
+    try:
+        chain = certificates.load_chain(base64.b64decode((live.get("data") or {}).get("tls.crt", "")), "the Secret")
+        served = probes.served_fingerprint(host, address, anchors)
+    except Unreachable as error:  # from this machine, which need not reach the router to make a certificate
+        return Checked(title, Proof.UNPROVEN, expected, str(error), way)
+    except (CertificateError, ProbeFailed) as error:
+        return Checked(
+            title, Proof.FAILED, expected, str(error), way, "run 6.4.3 in verify: it says what the gateway lacks"
+        )
+    wanted = certificates.fingerprint(chain[0])
+    faults = [] if served == wanted else [f"another one is served: {served[:16]}…, not {wanted[:16]}…"]
+    remedy = "an old certificate is served on where the new one is broken; oc logs of the gateway's Pod says why"
+    return compared(title, expected, faults, f"{way} ({host} at {address})", remedy, seen=f"{wanted[:16]}… is served")
+
+
 def secret_read(given: Parameters) -> tuple[Read, ...]:
     """The Secret from which the gateway serves."""
     return (Read(SECRET, given.mesh_namespace, given.certificate_secret),)
@@ -110,4 +143,11 @@ def secret_read(given: Parameters) -> tuple[Read, ...]:
 
 ROOT_ON_DISK = Check("Root certificate and key belong together", _root_on_disk)
 LEAF_ON_DISK = Check("A client that trusts the root accepts the wildcard certificate", _leaf_on_disk)
+GATEWAY_SERVES = Check(
+    "The gateway serves the Secret's certificate",
+    _gateway_serves,
+    secret_read,
+    copes=lambda given: (Read(ROUTE, given.mesh_namespace),),
+    timed=True,
+)
 SECRET_SERVES = Check("A TLS server can serve the Secret's certificate", _secret_serves, secret_read)

@@ -51,7 +51,8 @@ def _certificate_served(title: str, situation: Situation[IntegrateServiceMesh], 
     way = f"a TLS handshake with {_address(situation, host)}, host name checked"
     live = situation.snapshot.get(SECRET, given.mesh_namespace, given.certificate_secret)
     if live is None:
-        return Checked(title, Proof.FAILED, "the Secret to compare with", "there is no such Secret", way, "run 6.4.2")
+        observed = f"there is no such Secret{_still_served(situation, host)}"
+        return Checked(title, Proof.FAILED, "the Secret to compare with", observed, way, "run 6.4.2")
     try:
         chain = certificates.load_chain(base64.b64decode((live.get("data") or {}).get("tls.crt", "")), "the Secret")
     except CertificateError as error:
@@ -66,10 +67,20 @@ def _certificate_served(title: str, situation: Situation[IntegrateServiceMesh], 
     return compared(title, expected, faults, way, "an old certificate is served on where the Secret is gone or broken")
 
 
+def _still_served(situation: Situation[IntegrateServiceMesh], host: str) -> str:
+    """What a gateway serves whose Secret is gone: it keeps what it had until it is started again."""
+    try:
+        served = probes.served_fingerprint(host, _address(situation, host), _anchors(situation))
+    except ProbeFailed as error:
+        return f", and {error}"
+    return f"; the gateway still serves the certificate {served[:16]}… that it had, until it is started again"
+
+
 def _way_in_remedy(given: IntegrateServiceMesh) -> str:
     return (
-        f"check that Secret {given.certificate_secret} lies in {given.mesh_namespace}, that {SERVING_NAMESPACE} is a "
-        "member of the mesh, and that no other Gateway claims port 443"
+        f"check that Secret {given.certificate_secret} lies in {given.mesh_namespace}, that the gateway's account "
+        f"may read Secrets there, that {SERVING_NAMESPACE} is a member of the mesh, and that no other Gateway claims "
+        "port 443"
     )
 
 

@@ -151,7 +151,7 @@ CREATE_INGRESS_CERTIFICATES = Section(
             awaits=lambda situation: tuple(
                 Awaited(desired.ref, readiness.exists) for desired in _certificate_secret(situation)
             ),
-            checks=(checks.SECRET_SERVES,),
+            checks=(checks.SECRET_SERVES, checks.GATEWAY_SERVES),
             consequences=_served,
         ),
     ),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from runbooks import manifests, preconditions, readiness
 from runbooks.certificates import ROOT_CRT
 from runbooks.checks import way_in
+from runbooks.checks.acceptance import ACCEPTED
 from runbooks.checks.membership import MEMBERS_CONFIGURED, membership_rights
 from runbooks.checks.sidecars import SERVICE_SIDECAR, SYSTEM_SIDECARS
 from runbooks.checks.sole_ingress import SOLE_INGRESS
@@ -209,7 +210,7 @@ INTEGRATE_SERVICE_MESH = Section(
             title_ja="サービスメッシュがトラフィックを受け入れることができるように、必要なゲートウェイを作成します。",
             replaces=("oc apply -f gateways.yaml",),
             objects=_gateways,
-            checks=(way_in.CERTIFICATE_SERVED,),
+            checks=(way_in.CERTIFICATE_SERVED, ACCEPTED),
             consequences=_let_in,
         ),
         Step(
