@@ -22,7 +22,7 @@ from runbooks.parameters import read_file
 from runbooks.procedure import SECTIONS
 from runbooks.rights import Right, roles
 from runbooks.step import open_runbook
-from runbooks_sandbox import lifecycle
+from runbooks_sandbox import binaries, lifecycle
 from runbooks_sandbox.api import Api, Object, Resource
 from runbooks_sandbox.credentials import STAND_INS, token
 from runbooks_sandbox.lifecycle import Played
@@ -32,6 +32,7 @@ from runbooks_sandbox.world import NAMESPACES
 ROOT = Path(__file__).parents[1]
 REAL_CRDS = ROOT.parent / "shared" / "crds"
 ENGINEER = "platform-engineer"
+ISTIOD_IS_HERE = bool((_found := binaries.find_installed()) and _found.istiod)
 _A_LONG_SESSION = 30  # tests
 PLAIN = Played(gateway="files")  # the same on every machine, whether it has istiod or not
 

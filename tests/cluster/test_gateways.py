@@ -26,23 +26,18 @@ import pytest
 from runbooks import certificates, probes
 from runbooks.certificates import Pair
 from runbooks.probes import ProbeFailed
-from runbooks_sandbox import binaries, lifecycle
+from runbooks_sandbox import lifecycle
 from runbooks_sandbox.api import Object
 from runbooks_sandbox.istio import ROLE_BINDINGS
 from runbooks_sandbox.world import GATEWAYS, KNATIVE_SERVICES, MEMBER_ROLLS, PODS, SECRETS, SERVICES
-from tests.conftest import MakesSandboxes, Sandbox
+from tests.conftest import ISTIOD_IS_HERE, MakesSandboxes, Sandbox
 
 HOST, SERVING, MESH = "hello-default.apps.openshift.example.com", "knative-serving", "istio-system"
 PUBLIC, LOCAL, SECRET = "knative-ingress-gateway", "knative-local-gateway", "wildcard-certs"
 
 
-def istiod_is_here() -> bool:
-    found = binaries.find_installed()
-    return found is not None and found.istiod is not None
-
-
 needs_istiod = pytest.mark.skipif(
-    not istiod_is_here(), reason="istiod is not on this machine: runbooks sandbox prepare --gateway istio"
+    not ISTIOD_IS_HERE, reason="istiod is not on this machine: runbooks sandbox prepare --gateway istio"
 )
 
 

@@ -18,7 +18,10 @@ import pytest
 from runbooks_sandbox.api import Api
 from runbooks_sandbox.credentials import STAND_INS, token
 from runbooks_sandbox.state import State
+from tests.conftest import ISTIOD_IS_HERE
 
+# what runs, on a machine with istiod and on one without
+PARTS = sorted(["envoy", "etcd", "kube-apiserver", "supervisor", *(["istiod"] if ISTIOD_IS_HERE else [])])
 RUNBOOKS = Path(sys.executable).with_name("runbooks")
 
 
