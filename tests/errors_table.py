@@ -212,8 +212,9 @@ def page() -> str:
         "that mends it, where one does."
     )
     lines = ["# Errors", "", "Made from the source of `runbooks` and `runbooks_sandbox` by `make docs`.", "", words, ""]
+    reasons = inner()
     for group in GROUPS:
-        lines += _group(group, placed[group.title]) + _inside(group, inner())
+        lines += _group(group, placed[group.title]) + _inside(group, reasons)
     return "\n".join(lines)
 
 

@@ -152,21 +152,22 @@ def sources() -> tuple[Source, ...]:
     return tuple(source_of(importlib.import_module(n), p.read_text()) for n, p in zip(names, paths, strict=True))
 
 
-def wordings(found: Iterable[Source] | None = None) -> list[Wording]:
+@cache
+def wordings(found: tuple[Source, ...] = ()) -> tuple[Wording, ...]:
     """Every place of the library that says that something is wrong.
 
     Args:
         found: the modules to look in; all where it is left out.
     """
-    everything = tuple(found or sources())
-    return [
+    everything = found or sources()
+    return tuple(
         wording
         for source in everything
         for call in source.calls
         if (kind := made(call, source))
         for place in _places(call, source, everything)
         for wording in _worded(call, kind, place)
-    ]
+    )
 
 
 def made(call: ast.Call, source: Source) -> type | None:
@@ -460,6 +461,7 @@ def _returned(called: FunctionType, call: ast.Call, at: Place) -> list[str]:
     return found
 
 
+@cache
 def _definition(called: FunctionType, source: Source) -> ast.FunctionDef | None:
     found = [n for n in ast.walk(source.tree) if isinstance(n, ast.FunctionDef) and n.name == called.__name__]
     line = called.__code__.co_firstlineno

@@ -41,11 +41,11 @@ def named(one: Wording | Raised) -> str:
     return f"{one.module}:{one.line}"
 
 
-def read(text: str) -> list[Wording]:
+def read(text: str) -> tuple[Wording, ...]:
     """The wordings of a module with this text."""
     module = ModuleType("runbooks.example")
     exec(compile(text, module.__name__, "exec"), module.__dict__)
-    return wordings([source_of(module, text)])
+    return wordings((source_of(module, text),))
 
 
 def test_the_page_is_up_to_date() -> None:
