@@ -313,7 +313,9 @@ def _worded(call: ast.Call, kind: type, place: Place) -> Iterator[Wording]:
         wanted = ("attempted", "said", "remedy", "see")
     default = {n: p.default for n, p in inspect.signature(kind).parameters.items() if isinstance(p.default, str)}
     parts = [
-        _said(found[name], replace(place, node=found[name])) if name in found else [default.get(name, "")]
+        _said(found[name], replace(place, node=found[name]))
+        if name in found
+        else list(filter(None, [default.get(name)]))
         for name in wanted
     ]
     if issubclass(kind, Found):
@@ -335,7 +337,8 @@ def _said(node: ast.expr, at: Place) -> list[str]:
     if isinstance(node, ast.Name) and node.id in at.given:
         value, place = at.given[node.id]
         return _said(value, replace(place, node=value))
-    empty = isinstance(node, ast.Constant) and not node.value
+    values = _reaching(node.id, at) if isinstance(node, ast.Name) else [node]
+    empty = bool(values) and all(isinstance(value, ast.Constant) and not value.value for value in values)
     return words(node, at) or ([] if empty else [_hole(node)])
 
 
