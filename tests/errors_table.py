@@ -121,6 +121,12 @@ def group_of(kind: type) -> Group:
     raise LookupError(f"no group of docs/errors.md for {kind.__name__}")
 
 
+def place_of(one: Wording) -> Group:
+    """Where one stands; what is found of a plan is no precondition, although it blocks like one."""
+    planned = one.kind is Finding and not one.module.startswith("runbooks.preconditions.")
+    return group_of(errors.NotApproved if planned else one.kind)
+
+
 def cause(kind: type) -> str:
     """The cause that all errors of a class have in common."""
     return " ".join(inspect.cleandoc(kind.__doc__ or "").partition("\n\n")[0].split())
@@ -205,7 +211,7 @@ def page() -> str:
     """All of them, by the moment at which they are met."""
     placed: defaultdict[str, list[Wording]] = defaultdict(list)
     for one in wordings():
-        placed[group_of(one.kind).title].append(one)
+        placed[place_of(one).title].append(one)
     words = (
         "Every error says what was attempted, what was said to it, and what to do. What stands in italics is put in at "
         "run time; *reason* is what the system, the server or another error said. The column *runbook* names the one "

@@ -24,6 +24,7 @@ from runbooks.errors import RunbookError
 from runbooks.readiness import State
 from runbooks.record.verification import REMEDIES, Found
 from runbooks.verdicts import Checked, Finding, Proof, Verdict
+from runbooks.versions import Version
 from runbooks_sandbox.binaries import BinariesUnavailable
 from runbooks_sandbox.state import SandboxError
 
@@ -391,8 +392,8 @@ def _part(node: ast.expr, at: Place) -> list[str]:
         texts = _returned(called, inner, at)
         return texts if texts and "" in texts and not any(map(is_hole, texts)) else [_hole(inner)]
     known = look_up(inner, at.source) if isinstance(inner, (ast.Name, ast.Attribute)) else None
-    if isinstance(known, (str, int)):
-        return [str(known)]
+    if isinstance(known, (str, int, float, Version)):
+        return [f"{known:g}" if isinstance(known, float) else str(known)]
     if isinstance(inner, ast.Name) and (found := _reaching(inner.id, at)):
         values = [value for value in found if isinstance(value, (ast.Constant, ast.JoinedStr, ast.IfExp, ast.BinOp))]
         if len(values) == len(found):
@@ -598,7 +599,13 @@ def _name(node: ast.AST) -> str:
             return key
         case ast.Subscript(value=held) | ast.Starred(value=held) | ast.FormattedValue(value=held):
             return _name(held)
-        case ast.ListComp(elt=held) | ast.GeneratorExp(elt=held) | ast.IfExp(body=held) | ast.BinOp(left=held):
+        case (
+            ast.ListComp(elt=held)
+            | ast.SetComp(elt=held)
+            | ast.GeneratorExp(elt=held)
+            | ast.IfExp(body=held)
+            | ast.BinOp(left=held)
+        ):
             return _name(held)
         case ast.BoolOp(values=[held, *_]):
             return _name(held)
