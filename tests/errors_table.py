@@ -194,7 +194,7 @@ def _group(group: Group, found: Iterable[Wording]) -> list[str]:
     kinds: defaultdict[type, list[Wording]] = defaultdict(list)
     for one in found:
         kinds[one.kind].append(one)
-    for kind, own in sorted(kinds.items(), key=lambda item: item[0].__name__):
+    for kind, own in sorted(kinds.items(), key=lambda item: (item[0] not in _JUDGEMENTS, item[0].__name__)):
         if kind in _JUDGEMENTS:
             lines += _judgements(own, _JUDGEMENTS[kind])
         else:

@@ -392,7 +392,7 @@ def _part(node: ast.expr, at: Place) -> list[str]:
         texts = _returned(called, inner, at)
         return texts if texts and "" in texts and not any(map(is_hole, texts)) else [_hole(inner)]
     known = look_up(inner, at.source) if isinstance(inner, (ast.Name, ast.Attribute)) else None
-    if isinstance(known, (str, int, float, Version)):
+    if known and isinstance(known, (str, int, float, Version)):
         return [f"{known:g}" if isinstance(known, float) else str(known)]
     if isinstance(inner, ast.Name) and (found := _reaching(inner.id, at)):
         values = [value for value in found if isinstance(value, (ast.Constant, ast.JoinedStr, ast.IfExp, ast.BinOp))]
