@@ -61,6 +61,7 @@ docs: $(READY)  ## Write the reference pages and the pictures anew
 	@$(BIN)/python tests/reference.py
 	@$(BIN)/python -m tests.pitfalls_table  # docs/pitfalls.md
 	@$(BIN)/python -m tests.versions_table  # docs/versions.md
+	@$(BIN)/python -m tests.errors_table  # docs/errors.md
 	@$(BIN)/python tests/pictures.py
 	@mkdir -p docs/jupyterlab && RUNBOOKS_PICTURES=$(CURDIR)/docs/jupyterlab $(PYTEST) tests/browser --basetemp=$$(mktemp -d)
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any, get_args
+
+from pydantic.fields import FieldInfo
 
 from runbooks.parameters import Parameters, cell_source, example, wanted
 from runbooks.procedure import SECTIONS
@@ -58,14 +61,26 @@ def parameters() -> str:
     return "\n".join([*lines, ""])
 
 
+def limits(field: FieldInfo) -> str:
+    """How long a text may be and how large a number; a name is bounded by its pattern already."""
+    rules: list[Any] = [*field.metadata, *(rule for one in get_args(field.annotation) for rule in get_args(one))]
+    longest = [rule.max_length for rule in rules if getattr(rule, "max_length", None)]
+    bounds = [getattr(rule, end) for end in ("ge", "le") for rule in rules if hasattr(rule, end)]
+    if bounds:
+        return f" from {bounds[0]:,} to {bounds[1]:,}"
+    narrower = any("{0,61}" in str(getattr(rule, "pattern", "")) for rule in rules)
+    if not longest or (narrower and len(longest) == 1):
+        return ""
+    return f"{', each' if get_args(field.annotation) else ','} of at most {min(longest):,} characters"
+
+
 def _table(model: type[Parameters], without: object) -> list[str]:
     lines = ["| parameter | wanted | default | meaning | example |", "|---|---|---|---|---|"]
     for name, field in model.model_fields.items():
         if name not in without:  # type: ignore[operator]
             default = "" if field.default in ("", []) else f"`{field.default}`"
-            lines.append(
-                f"| `{name}` | {wanted(field)} | {default} | {_cell(field.description or '')} | `{example(field)}` |"
-            )
+            meaning = _cell(field.description or "")
+            lines.append(f"| `{name}` | {wanted(field)}{limits(field)} | {default} | {meaning} | `{example(field)}` |")
     return lines
 
 

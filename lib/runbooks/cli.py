@@ -204,7 +204,10 @@ def _rbac(sections: Iterable[Section], folder: Path | None, mode: str, subject: 
         raise UsageError("listing the roles", "which namespaces they are for is a parameter", "give --parameters DIR")
     namespace, _, name = subject.partition("/")
     if not (namespace and name):
-        raise UsageError(f"reading --subject {subject}", "", "write NAMESPACE/SERVICEACCOUNT, for example ops/nightly")
+        said = "it names no ServiceAccount"
+        raise UsageError(
+            f"reading --subject {subject}", said, "write NAMESPACE/SERVICEACCOUNT, for example ops/nightly"
+        )
     rights = set()
     for section in sections:
         values = _values(section, folder, (), mode)

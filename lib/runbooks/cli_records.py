@@ -270,6 +270,8 @@ def _show_report(report: Report) -> None:
     counts = {verdict: sum(one.verdict is verdict for one in report.records) for verdict in Verdict}
     tally = ", ".join(f"{count:,} {verdict}" for verdict, count in counts.items() if count) or "no records"
     console.print(f"[{_STYLES[report.verdict]}]{report.verdict}[/]: {tally}; {report.entries:,} entries")
+    for verdict in sorted({one.verdict for one in (*report.found, *(f for r in report.records for f in r.found))}):
+        console.print(escape(f"{verdict}: {verification.REMEDIES[verdict]}"))
     console.print(escape(report.rollback))
     if report.head:
         console.print(escape(report.head))

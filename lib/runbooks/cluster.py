@@ -39,7 +39,7 @@ from kubernetes.stream.ws_client import portforward_call
 
 from runbooks import batch, input_file
 from runbooks.disclosure import Disclosure
-from runbooks.errors import Conflict, ConnectionFailed, Forbidden, NotServed, ServerRefused
+from runbooks.errors import RBAC, Conflict, ConnectionFailed, Forbidden, NotServed, ServerRefused
 from runbooks.kinds import POD, SECRET, Kind, ObjectRef
 from runbooks.manifests import Manifest
 from runbooks.plan import LIST_MANAGER, Desired, compare, list_patch
@@ -715,18 +715,14 @@ def _raise_for(status: int, answer: Mapping[str, Any], attempted: str, audit_id:
             attempted, "the server does not accept the credentials (401): the token may have expired", "oc login again"
         )
     if status == 403 and not _ADMISSION.search(message):
-        raise Forbidden(
-            attempted,
-            message,
-            "runbooks list --rbac --mode MODE --parameters DIR prints the roles that are needed",
-            status=403,
-            audit_id=audit_id,
-        )
+        raise Forbidden(attempted, message, RBAC, status=403, audit_id=audit_id)
     if status == 404:
-        raise NotServed(attempted, message, status=404, audit_id=audit_id)
+        remedy = "install the operator, or create the namespace, that is missing: runbook 6.4.1 names it"
+        raise NotServed(attempted, message, remedy, status=404, audit_id=audit_id)
     # a JSON patch whose test failed is answered with 422 and no more than this
     if status == 409 or (status == 422 and not (answer.get("details") or {}).get("causes")):
-        raise Conflict(attempted, message, status=status, causes=_causes(answer), audit_id=audit_id)
+        remedy = "somebody else writes this object, too: run the notebook again, it will plan what is there now"
+        raise Conflict(attempted, message, remedy, status=status, causes=_causes(answer), audit_id=audit_id)
     raise ServerRefused(attempted, message, _remedy(message), status=status, audit_id=audit_id)
 
 

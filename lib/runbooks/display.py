@@ -617,6 +617,7 @@ def checked_dict(check: Checked) -> dict[str, str]:
         "observed": check.observed,
         "way": check.way,
         "remedy": check.remedy,
+        "see": check.see,
     }
 
 
@@ -629,9 +630,10 @@ def proved(step: Step, checked: Sequence[Checked]) -> View:
         lines.append(f"{_SIGNS[check.proof]} {check.title}: {check.proof}")
         facts = [("expected", check.expected), ("observed", check.observed), ("way", check.way)]
         if check.proof is not Proof.PROVEN and check.remedy:
-            facts.append(("what to do", check.remedy))
+            facts.append(("what to do", f"{check.remedy} (runbook {check.see})" if check.see else check.remedy))
         lines.append(_table_text([fact for fact in facts if fact[1]], "    "))
         cell = "<br>".join(f"{name}: {escape(text)}" for name, text in facts if text)
+        cell += _link(check.see) if check.proof is not Proof.PROVEN else ""
         html.append((f"{_SIGNS[check.proof]} {escape(check.proof)}", escape(check.title), cell))
     data = {"step": step.id, "checks": [checked_dict(check) for check in checked]}
     brief = [_tally(check.proof for check in checked)]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import unicodedata
 from typing import ClassVar
 
+RBAC = "runbooks list --rbac --mode MODE --parameters DIR prints the roles that are needed"  # where a right is missing
 _LONGEST_LINE = 20_000  # a webhook may answer with a page
 UNSEEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})  # Unicode's control, format, half of a pair, line, paragraph
 

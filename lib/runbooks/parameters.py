@@ -497,9 +497,8 @@ def check(model: type[Parameters], values: Mapping[str, object], files: Iterable
     """
     parameters, found = _checked(model, values)
     if found or parameters is None:
-        attempted = f"reading the parameters of runbook {model.section}"
-        if read := " and ".join(map(str, files)):
-            attempted += f" in {read}"
+        read = " and ".join(map(str, files))
+        attempted = f"reading the parameters of runbook {model.section}" + (f" in {read}" if read else "")
         raise ParameterError(attempted, "; ".join(found), "correct them; nothing was changed")
     return parameters
 

@@ -493,7 +493,9 @@ def admitted(change: Change, desired: Desired, live: Mapping[str, Any] | None, a
     for path, answered, sent in _walk(_content(desired.manifest), answer, (), skip):
         name = show_path(path)
         if answered is None:
-            problems.append(f"the server silently drops {name}")
+            problems.append(
+                f"the server silently drops {name}; compare the operator's version with what 6.4.1 supports"
+            )
             continue
         shown = masked(desired.ref, path, answered)
         rewritten.append(name)

@@ -98,7 +98,8 @@ class Planning:
                 change, notes=("planned without the server's opinion: an earlier runbook brings the object",)
             )
         if wanted.amend:
-            return replace(change, problems=("there is no such object, and this section creates none",))
+            said = "there is no such object, and this section creates none; 6.4.1 names what brings it"
+            return replace(change, problems=(said,))
         return None
 
     def _with_opinion(self, change: Change, wanted: Desired) -> Change:

@@ -134,7 +134,8 @@ class Recorder:
         """
         self._read_again()
         if hits := self._search(value, "plan"):
-            raise _secret_found("signing the plan", hits, "nothing was changed")
+            remedy = "nothing was changed; take the secret out of what the plan would write, and change it"
+            raise _secret_found("signing the plan", hits, remedy)
         self.run.intend({**self._facts, "plan": value})
 
     def ended(self, notebook: Path, how: dict[str, Any]) -> None:

@@ -52,7 +52,7 @@ from runbooks.readiness import State
 from runbooks.rights import Right
 from runbooks.situation import Situation
 from runbooks.target import identify
-from runbooks.verdicts import EXIT_CODES, Checked, Finding, Outcome, Proof, Verdict, blocking, conclude, few
+from runbooks.verdicts import EXIT_CODES, NEXT, Checked, Finding, Outcome, Proof, Verdict, blocking, conclude, few
 from runbooks.wait import Waited
 from runbooks.writing import Writing
 
@@ -663,9 +663,8 @@ class Runbook:
         """
         result = self._outcome()
         if result["exit_code"] == 1 or (result["exit_code"] == 2 and self._parameters.mode == "verify"):
-            raise NotDone(
-                f"runbook {self._section.number} in mode {self._parameters.mode}: {result['outcome']}", result["reason"]
-            )
+            attempted = f"runbook {self._section.number} in mode {self._parameters.mode}: {result['outcome']}"
+            raise NotDone(attempted, result["reason"], NEXT[Outcome(result["outcome"])])
         return display.note("verdict", "", f"{result['outcome']}: {result['reason']}")
 
     def state(self) -> tuple[Outcome, str, tuple[Finding, ...]]:

@@ -75,6 +75,7 @@ class Checked:
         observed: what was seen.
         way: by which path it was looked at.
         remedy: what to do where it does not hold.
+        see: the section whose runbook mends it.
     """
 
     title: str
@@ -83,6 +84,7 @@ class Checked:
     observed: str
     way: str
     remedy: str = ""
+    see: str = ""
 
 
 class Outcome(StrEnum):
@@ -111,6 +113,15 @@ EXIT_CODES = {
     Outcome.FAILED: 1,
     Outcome.UNKNOWN: 1,
     Outcome.NOT_RUN: 1,
+}
+
+# what to do where a notebook ends like that, and its mode asks for another end
+NEXT = {
+    Outcome.DRIFT: "look at what differs above, then run this runbook in mode apply, which mends it",
+    Outcome.BLOCKED: "do what is said above of it, then run this runbook again",
+    Outcome.FAILED: "do what the cell that failed says, then run this runbook again: what is done already is kept",
+    Outcome.UNKNOWN: "let this account and machine see what could not be seen, leave no cell out, and run it again",
+    Outcome.RESTART_PENDING: "restart the Pods that are named, then run this runbook again",
 }
 
 

@@ -156,8 +156,8 @@ class Writing:
         self._made(planned, written.audit_id)
         answered = admitted(planned, wanted, live, written.live)
         if answered.problems:
-            said = "; ".join(answered.problems)
-            raise ServerRefused(f"applying {wanted.ref}", said, "compare the operator's version", status=200)
+            said, remedy = "; ".join(answered.problems), "mend what it says; the object was written without it"
+            raise ServerRefused(f"applying {wanted.ref}", said, remedy, status=200)
 
 
 def _together(errors: Sequence[RunbookError], count: int) -> RunbookError:

@@ -94,7 +94,7 @@ CHANGES = (
 )
 CHECKS = [
     Checked("It answers", Proof.PROVEN, "status 200", "status 200", "a request", "not shown"),
-    Checked("It is covered", Proof.FAILED, "*.apps", "*.other", "a handshake", "run 6.4.2"),
+    Checked("It is covered", Proof.FAILED, "*.apps", "*.other", "a handshake", "run it again", "6.4.2"),
     Checked("The local name answers", Proof.UNPROVEN, "", "forbidden", ""),
 ]
 OUTCOME: dict[str, Any] = {
@@ -526,7 +526,7 @@ def test_effects_are_shown_with_what_was_expected_and_seen_and_a_remedy_where_th
         "    expected    *.apps",
         "    observed    *.other",
         "    way         a handshake",
-        "    what to do  run 6.4.2",
+        "    what to do  run it again (runbook 6.4.2)",
         "– The local name answers: not proven",
         "    observed  forbidden",
     ] == VIEWS["proved"].text.splitlines()
@@ -541,8 +541,10 @@ def test_effects_are_shown_with_what_was_expected_and_seen_and_a_remedy_where_th
         "expected": "*.apps",
         "observed": "*.other",
         "way": "a handshake",
-        "remedy": "run 6.4.2",
+        "remedy": "run it again",
+        "see": "6.4.2",
     } == VIEWS["proved"].data["checks"][1]
+    assert '<a href="6.4.2-create-ingress-certificates.ipynb">' in VIEWS["proved"].html
     assert "This step has no effect of its own to prove." == display.proved(STEP, []).text
 
 

@@ -762,10 +762,10 @@ def test_the_mesh_beside_kourier_is_documented_up_to_1_30(
     [
         (serving({"istio": {"enabled": True}}), (MET, "knative-serving/knative-serving"), ""),
         ([], (NOT_MET, "there is no KnativeServing in knative-serving"), "6.4.3"),
-        (serving({}), (NOT_MET, "Kourier serves on this cluster"), "6.4.5"),
+        (serving({}), (NOT_MET, "Kourier, the default, serves on this cluster"), "6.4.5"),
         (
             serving({"istio": {"enabled": True}, "kourier": {"enabled": True}}),
-            (NOT_MET, "Kourier serves on this cluster"),
+            (NOT_MET, "kourier serves on this cluster"),
             "6.4.5",
         ),
     ],

@@ -30,6 +30,11 @@ _REMEDY = (
     f"{LOCAL_GATEWAY} that is {LOCAL_GATEWAY} itself: local_gateway: http"
 )
 
+_WITHOUT = (
+    "nothing need be done: the certificate that is served and the application's answer are proven by themselves; with "
+    "the right to forward ports to istiod's Pods it can be asked"
+)
+
 
 def _reads(given: IntegrateServiceMesh) -> tuple[Read, ...]:
     gateways = tuple(Read(GATEWAY, SERVING_NAMESPACE, name) for name in _OURS)
@@ -78,7 +83,7 @@ def _accepted(title: str, situation: Situation[IntegrateServiceMesh], connection
     way = f"the metrics of istiod, port {_METRICS_PORT}, by port-forward"
     if not names:
         said = situation.snapshot.unreadable(POD) or f"there is no Pod of istiod in {mesh}"
-        return Checked(title, Proof.UNPROVEN, expected, said, way)
+        return Checked(title, Proof.UNPROVEN, expected, said, way, _WITHOUT)
     return _counted(title, expected, names, mesh, connection)
 
 
@@ -91,11 +96,11 @@ def _counted(title: str, expected: str, pods: Iterable[str], mesh: str, connecti
             with contextlib.closing(connection.port_forward(mesh, pod, _METRICS_PORT)) as stream:
                 answer = probes.http_get("localhost", stream, "/metrics", _MOST)
         except (RunbookError, ProbeFailed) as error:
-            return Checked(title, Proof.UNPROVEN, expected, f"istiod's metrics: {error}", way)
+            return Checked(title, Proof.UNPROVEN, expected, f"istiod's metrics: {error}", way, _WITHOUT)
         found = rejected(answer.body) if answer.status == 200 else None
         if found is None:
             said = f"istiod's metrics: status {answer.status}, none of istiod's own among them"
-            return Checked(title, Proof.UNPROVEN, expected, said, way)
+            return Checked(title, Proof.UNPROVEN, expected, said, way, _WITHOUT)
         for name in _OURS:
             counts[name] = counts.get(name, 0) + found.get(name, 0)
     told = [f"{name} {count} times since istiod started" for name, count in counts.items() if count]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from runbooks.cluster import Connection
+from runbooks.errors import RBAC
 from runbooks.parameters import Parameters
 from runbooks.situation import Situation
 from runbooks.snapshot import Read
@@ -39,8 +40,7 @@ class Check:
         """Judge the effect; what may not be read is never taken for absent."""
         refused = situation.snapshot.refusals(self.reads(situation.parameters))
         if refused:
-            remedy = "runbooks list --rbac --mode MODE --parameters DIR prints the roles that are needed"
-            return Checked(self.title, Proof.UNKNOWN, "", "; ".join(refused), "", remedy)
+            return Checked(self.title, Proof.UNKNOWN, "", "; ".join(refused), "", RBAC)
         return self.judge(self.title, situation, connection)
 
 
@@ -49,7 +49,9 @@ def proven(title: str, expected: str, way: str, observed: str = "") -> Checked:
     return Checked(title, Proof.PROVEN, expected, observed or expected, way)
 
 
-def compared(title: str, expected: str, faults: Iterable[str], way: str, remedy: str, *, seen: str = "") -> Checked:
+def compared(
+    title: str, expected: str, faults: Iterable[str], way: str, remedy: str, *, seen: str = "", see: str = ""
+) -> Checked:
     """Proven where a comparison found no faults, else failed with all of them.
 
     Args:
@@ -59,8 +61,9 @@ def compared(title: str, expected: str, faults: Iterable[str], way: str, remedy:
         way: by which path it was looked at.
         remedy: what to do where it does not hold.
         seen: what was seen where it holds, for example the Pods that were looked at; empty: just what was expected.
+        see: the section whose runbook mends it.
     """
     faults = list(faults)
     if not faults:
         return proven(title, expected, way, seen)
-    return Checked(title, Proof.FAILED, expected, few(faults, "; "), way, remedy)
+    return Checked(title, Proof.FAILED, expected, few(faults, "; "), way, remedy, see)

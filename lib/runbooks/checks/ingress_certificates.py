@@ -19,6 +19,11 @@ from runbooks.situation import Situation
 from runbooks.snapshot import Read
 from runbooks.verdicts import Checked, Proof
 
+_MADE_BY_APPLY = "run 6.4.2 in mode apply"
+_WHERE_THE_KEYS_ARE = (
+    "run it where certificates_dir is to see this proven, too; what clients are served is proven below"
+)
+
 
 def _root_on_disk(title: str, situation: Situation[CreateIngressCertificates], _: Connection) -> Checked:
     folder = situation.parameters.certificates_dir
@@ -28,12 +33,14 @@ def _root_on_disk(title: str, situation: Situation[CreateIngressCertificates], _
     files = certificate_folder.read(folder, FOLDER_FILES)
     if not files and situation.parameters.mode == "verify":
         # a scheduler's host need not hold the keys
-        return Checked(title, Proof.UNPROVEN, "a root certificate and its key", "no certificates on this machine", way)
+        said = "no certificates on this machine"
+        return Checked(title, Proof.UNPROVEN, "a root certificate and its key", said, way, _WHERE_THE_KEYS_ARE)
     if ROOT_CRT not in files:
-        return Checked(title, Proof.FAILED, "a root certificate", "there is none", way)
+        return Checked(title, Proof.FAILED, "a root certificate", "there is none", way, _MADE_BY_APPLY, "6.4.2")
     root = certificates.load_chain(files[ROOT_CRT], ROOT_CRT)[0]
     if ROOT_KEY not in files:
-        return Checked(title, Proof.UNPROVEN, "the root's key beside it", f"no {ROOT_KEY} on this machine", way)
+        said = f"no {ROOT_KEY} on this machine"
+        return Checked(title, Proof.UNPROVEN, "the root's key beside it", said, way, _WHERE_THE_KEYS_ARE)
     faults = []
     if not certificates.key_matches(root, certificates.load_key(files[ROOT_KEY], ROOT_KEY)):
         faults.append(f"{ROOT_KEY} does not belong to {ROOT_CRT}")
@@ -60,7 +67,8 @@ def _leaf_on_disk(title: str, situation: Situation[CreateIngressCertificates], _
         return Checked(title, Proof.SKIPPED, "", f"certificate_source is {source}", way)
     files = certificate_folder.read(folder, (ROOT_CRT, LEAF_CRT, LEAF_KEY))
     if not {LEAF_CRT, LEAF_KEY} <= files.keys():
-        return Checked(title, Proof.UNPROVEN, "a wildcard certificate on disk", "it is in the Secret only", way)
+        said = "it is in the Secret only"
+        return Checked(title, Proof.UNPROVEN, "a wildcard certificate on disk", said, way, _WHERE_THE_KEYS_ARE)
     root = files.get(ROOT_CRT, b"")
     # a root that openssl made as the page has it states no key usage, which strict clients insist on: it is kept,
     # because every client holds a copy, and the leaf is proven for the others
@@ -77,12 +85,13 @@ def _handshake(
     try:
         probes.handshake(pair, host, anchors, strict=strict)
     except ProbeFailed as error:
-        return Checked(title, Proof.FAILED, expected, str(error), way, "run 6.4.2 in mode apply")
+        return Checked(title, Proof.FAILED, expected, str(error), way, _MADE_BY_APPLY, "6.4.2")
     try:
         probes.handshake(pair, host, b"")
     except NotTrusted as error:
         return proven(title, expected, way, f"accepted; without the anchor: {error}")
-    return Checked(title, Proof.FAILED, expected, "a client that trusts nothing accepted it", way)
+    remedy = "the proof itself cannot be relied on here: report it, with the versions of Python and OpenSSL"
+    return Checked(title, Proof.FAILED, expected, "a client that trusts nothing accepted it", way, remedy)
 
 
 def _secret_serves(title: str, situation: Situation[CreateIngressCertificates], _: Connection) -> Checked:
@@ -94,12 +103,13 @@ def _secret_serves(title: str, situation: Situation[CreateIngressCertificates], 
         return Checked(title, Proof.SKIPPED, f"{name} serves a good certificate", issued.waiting, way)
     live = situation.snapshot.get(SECRET, given.mesh_namespace, given.certificate_secret)
     if live is None:
-        return Checked(title, Proof.FAILED, f"{name} exists", "there is no such Secret", way, "run 6.4.2 in mode apply")
+        return Checked(title, Proof.FAILED, f"{name} exists", "there is no such Secret", way, _MADE_BY_APPLY, "6.4.2")
     data = live.get("data") or {}
     pair = Pair(base64.b64decode(data.get("tls.crt", "")), base64.b64decode(data.get("tls.key", "")))
     if not situation.trusts_system and situation.trust_anchor is None:
         observed = "no root.crt in certificates_dir and no trust_anchor on this machine"
-        return Checked(title, Proof.UNKNOWN, "a trust anchor to check against", observed, way, "set trust_anchor")
+        remedy = "set trust_anchor to the CA file that clients trust, or to system"
+        return Checked(title, Proof.UNKNOWN, "a trust anchor to check against", observed, way, remedy)
     anchors = None if situation.trusts_system else situation.trust_anchor
     return _handshake(title, pair, situation, anchors, way, strict=False)
 
@@ -125,11 +135,11 @@ def _gateway_serves(title: str, situation: Situation[CreateIngressCertificates],
         chain = certificates.load_chain(base64.b64decode((live.get("data") or {}).get("tls.crt", "")), "the Secret")
         served = probes.served_fingerprint(host, address, anchors)
     except Unreachable as error:  # from this machine, which need not reach the router to make a certificate
-        return Checked(title, Proof.UNPROVEN, expected, str(error), way)
+        remedy = "set ingress_address, or run it where the gateway can be reached"
+        return Checked(title, Proof.UNPROVEN, expected, str(error), way, remedy)
     except (CertificateError, ProbeFailed) as error:
-        return Checked(
-            title, Proof.FAILED, expected, str(error), way, "run 6.4.3 in verify: it says what the gateway lacks"
-        )
+        remedy = "run 6.4.3 in verify: it says what the gateway lacks"
+        return Checked(title, Proof.FAILED, expected, str(error), way, remedy, "6.4.3")
     wanted = certificates.fingerprint(chain[0])
     faults = [] if served == wanted else [f"another one is served: {served[:16]}…, not {wanted[:16]}…"]
     remedy = "an old certificate is served on where the new one is broken; oc logs of the gateway's Pod says why"

@@ -52,7 +52,8 @@ def _filtered(title: str, situation: Situation[EnableSecretFiltering], _: Connec
     remedy = "a Pod with an old value waits for its rollout: oc rollout status deployment/net-istio-controller"
     if deployment is None:
         faults = [f"there is no Deployment {CONTROLLER} in {SERVING_NAMESPACE}"]
-        return compared(title, expected, faults, way, "is Istio the ingress of Knative Serving? run 6.4.3")
+        remedy = "is Istio the ingress of Knative Serving? run 6.4.3"
+        return compared(title, expected, faults, way, remedy, see="6.4.3")
     return compared(title, expected, unfiltered(deployment, situation.snapshot.objects(POD)), way, remedy)
 
 
@@ -91,7 +92,9 @@ def _measured(title: str, situation: Situation[EnableSecretFiltering], connectio
     try:
         total, labelled = connection.count(SECRET), connection.count(SECRET, LABEL)
     except ServerRefused as error:
-        return Checked(title, Proof.UNPROVEN, expected, error.said, way, "it needs list on secrets, in all namespaces")
+        return Checked(
+            title, Proof.UNPROVEN, expected, error.said, way, "the account needs list on secrets, in all namespaces"
+        )
     return proven(title, expected, way, savings(total, labelled, connection.stored_bytes(SECRET)))
 
 

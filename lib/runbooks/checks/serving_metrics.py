@@ -99,11 +99,13 @@ def _monitoring_admitted(title: str, situation: Situation[EnableServingMetrics],
     way = f"the NetworkPolicies in {SERVING_NAMESPACE}, evaluated with the labels of {given.monitoring_namespace}"
     expected = f"a Pod in {given.monitoring_namespace} reaches port {METRICS_PORT} of activator and autoscaler"
     if peer is None:
-        return Checked(title, Proof.FAILED, expected, f"there is no namespace {given.monitoring_namespace}", way)
+        said = f"there is no namespace {given.monitoring_namespace}"
+        return Checked(title, Proof.FAILED, expected, said, way, "set monitoring_namespace to where Prometheus runs")
     policies = situation.snapshot.objects(NETWORK_POLICY, SERVING_NAMESPACE)
     pods = [pod for pod in running(situation.snapshot.objects(POD, SERVING_NAMESPACE)) if app_of(pod) in _MONITORED]
     if not pods:
-        return Checked(title, Proof.FAILED, expected, "no Pod of activator or autoscaler runs", way)
+        said = "no Pod of activator or autoscaler runs"
+        return Checked(title, Proof.FAILED, expected, said, way, f"oc get pods -n {SERVING_NAMESPACE} shows why")
     faults = [
         f"Pod {pod['metadata']['name']} lets it in by no policy"
         for pod in pods
@@ -119,7 +121,8 @@ def _excluded_in_pods(title: str, situation: Situation[EnableServingMetrics], _:
     serving = [pod for pod in pods if serves_metrics(pod) and app_of(pod) in _MONITORED]
     if {app_of(pod) for pod in serving} != set(_MONITORED):
         seen = ", ".join(sorted({app_of(pod) for pod in serving})) or "none"
-        return Checked(title, Proof.FAILED, expected, f"Pods that serve {METRICS_PORT}: {seen}", way)
+        remedy = "the operator adds what serves it when metrics are on: see KnativeServing's status"
+        return Checked(title, Proof.FAILED, expected, f"Pods that serve {METRICS_PORT}: {seen}", way, remedy)
     old = [f"Pod {pod['metadata']['name']} ({ports})" for pod, ports in outdated(pods)]
     if not old:
         return proven(title, expected, way)

@@ -88,7 +88,8 @@ def _stranger_refused(title: str, situation: Situation[IntegrateWithKourier], _:
     faults += [f"{SERVING_SYSTEM_POLICY} lets it in to {few(ours)}"] if ours else []
     if theirs and not faults:
         # another team's decision, not a fault of this section; but the way in then proves little
-        return Checked(title, Proof.UNPROVEN, expected, f"others let everybody in: {few(theirs)}", way)
+        remedy = "ask who made them whether that is meant; this section neither needs nor changes them"
+        return Checked(title, Proof.UNPROVEN, expected, f"others let everybody in: {few(theirs)}", way, remedy)
     return compared(title, expected, faults, way, f"compare {SERVING_SYSTEM_POLICY} with the documented one")
 
 

@@ -73,7 +73,8 @@ def _service_sidecar(title: str, situation: Situation[IntegrateServiceMesh], con
     expected = "a container istio-proxy in every Pod of the Service"
     if not pods:
         # scaled to zero since: nothing is wrong, and nothing is to be seen
-        return Checked(title, Proof.UNPROVEN, expected, "no Pod runs at the moment (scaled to zero)", way)
+        said = "no Pod runs at the moment (scaled to zero)"
+        return Checked(title, Proof.UNPROVEN, expected, said, way, "send the Service a request, then run this again")
     return compared(
         title,
         expected,

@@ -7,6 +7,7 @@ from typing import Any
 from runbooks.checks.check import Check, compared
 from runbooks.checks.sidecars import app_of
 from runbooks.cluster import Connection
+from runbooks.errors import RBAC
 from runbooks.kinds import CONFIG_MAP, KNATIVE_SERVING, NAMESPACE, POD
 from runbooks.manifests import KOURIER_NAMESPACE, SERVING_NAMESPACE
 from runbooks.parameters import IntegrateServiceMesh, Parameters
@@ -30,7 +31,7 @@ def _sole_ingress(title: str, situation: Situation[IntegrateServiceMesh], _: Con
     faults += [f"Pod {pod['metadata']['name']} of Kourier runs" for pod in running(_kourier_pods(situation))]
     kourier_namespace = situation.snapshot.get(NAMESPACE, "", KOURIER_NAMESPACE)
     if kourier_namespace and (refused := situation.snapshot.refusals(_kourier_reads(situation.parameters))):
-        return Checked(title, Proof.UNKNOWN, f"no Pod of Kourier in {KOURIER_NAMESPACE}", "; ".join(refused), "")
+        return Checked(title, Proof.UNKNOWN, f"no Pod of Kourier in {KOURIER_NAMESPACE}", "; ".join(refused), "", RBAC)
     return compared(
         title,
         f"config-network names {ISTIO_INGRESS_CLASS}, and no Kourier gateway runs",

@@ -52,11 +52,12 @@ def _certificate_served(title: str, situation: Situation[IntegrateServiceMesh], 
     live = situation.snapshot.get(SECRET, given.mesh_namespace, given.certificate_secret)
     if live is None:
         observed = f"there is no such Secret{_still_served(situation, host)}"
-        return Checked(title, Proof.FAILED, "the Secret to compare with", observed, way, "run 6.4.2")
+        return Checked(title, Proof.FAILED, "the Secret to compare with", observed, way, "run 6.4.2", "6.4.2")
     try:
         chain = certificates.load_chain(base64.b64decode((live.get("data") or {}).get("tls.crt", "")), "the Secret")
     except CertificateError as error:
-        return Checked(title, Proof.FAILED, "a certificate in the Secret", str(error), way)
+        remedy = "run 6.4.2, which makes or takes over a certificate that can be served"
+        return Checked(title, Proof.FAILED, "a certificate in the Secret", str(error), way, remedy, "6.4.2")
     wanted = certificates.fingerprint(chain[0])
     expected = f"the certificate {wanted[:16]}… of Secret {given.mesh_namespace}/{given.certificate_secret}"
     try:
@@ -64,7 +65,14 @@ def _certificate_served(title: str, situation: Situation[IntegrateServiceMesh], 
     except ProbeFailed as error:
         return Checked(title, Proof.FAILED, expected, str(error), way, _way_in_remedy(given))
     faults = [] if served == wanted else [f"another one is served: {served[:16]}…"]
-    return compared(title, expected, faults, way, "an old certificate is served on where the Secret is gone or broken")
+    return compared(
+        title,
+        expected,
+        faults,
+        way,
+        "an old certificate is served on where the Secret is gone or broken: compare it, run 6.4.2",
+        see="6.4.2",
+    )
 
 
 def _still_served(situation: Situation[IntegrateServiceMesh], host: str) -> str:
@@ -132,7 +140,10 @@ def _route_passthrough(title: str, situation: Situation[IntegrateServiceMesh], _
     way = f"the Routes in {given.mesh_namespace}, the namespace of the gateway"
     if not faults and not all(map(_admitted, routes)):
         # a Route that no router has taken leads nowhere, however good it looks
-        return Checked(title, Proof.UNPROVEN, expected, "no router has said that it admits the Route", way)
+        said = "no router has said that it admits the Route"
+        return Checked(
+            title, Proof.UNPROVEN, expected, said, way, "oc get ingresscontroller -A shows what routers serve"
+        )
     return compared(
         title,
         expected,
@@ -176,8 +187,10 @@ def _refused_without_anchor(title: str, situation: Situation[IntegrateServiceMes
     except NotTrusted as error:
         return proven(title, expected, way, str(error))
     except ProbeFailed as error:
-        return Checked(title, Proof.FAILED, expected, str(error), way)
-    return Checked(title, Proof.FAILED, expected, f"it was answered with {answer.status}: nothing was verified", way)
+        return Checked(title, Proof.FAILED, expected, str(error), way, _way_in_remedy(situation.parameters))
+    said = f"it was answered with {answer.status}: nothing was verified"
+    remedy = "the proof itself cannot be relied on here: report it, with the versions of Python and OpenSSL"
+    return Checked(title, Proof.FAILED, expected, said, way, remedy)
 
 
 def _local_reads(given: IntegrateServiceMesh) -> tuple[Read, ...]:
@@ -204,7 +217,8 @@ def _cluster_local(title: str, situation: Situation[IntegrateServiceMesh], conne
     if service is None or not pods:
         missing = "a Pod of the ingress gateway" if service else f"Service {LOCAL_GATEWAY}"
         said = situation.snapshot.unreadable(POD if service else SERVICE) or "there is none"
-        return Checked(title, Proof.UNPROVEN, expected, f"{missing}: {said}", "")
+        remedy = "it takes get on pods and services there, and a gateway that runs"
+        return Checked(title, Proof.UNPROVEN, expected, f"{missing}: {said}", "", remedy)
     port = next((port["targetPort"] for port in service["spec"]["ports"] if port["port"] == 80), LOCAL_GATEWAY_PORT)
     pod = pods[0]["metadata"]["name"]
     way = f"Service {LOCAL_GATEWAY} port 80 → {port}, by port-forward to Pod {given.mesh_namespace}/{pod}"
@@ -216,7 +230,8 @@ def _cluster_local(title: str, situation: Situation[IntegrateServiceMesh], conne
     except ConnectionFailed as error:
         return Checked(title, Proof.UNKNOWN, expected, error.said, way, error.remedy)
     except ProbeFailed as error:
-        return Checked(title, Proof.FAILED, expected, str(error), way)
+        remedy = f"is Gateway {LOCAL_GATEWAY} as 6.4.3 leaves it, and {given.service_namespace} a member of the mesh?"
+        return Checked(title, Proof.FAILED, expected, str(error), way, remedy)
     return _answered(title, expected, answer, given, way)
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from runbooks.preconditions.finding import RBAC, met, not_met
+from runbooks.errors import RBAC
+from runbooks.preconditions.finding import met, not_met
 from runbooks.rights import in_words
 from runbooks.situation import Situation
 from runbooks.verdicts import Finding, Verdict

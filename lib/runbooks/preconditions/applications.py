@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from runbooks.errors import RBAC
 from runbooks.kinds import KNATIVE_SERVICE, MEMBER_ROLL
 from runbooks.manifests import INJECT, MEMBER_ROLL_NAME, PASSTHROUGH, REWRITE_PROBES
-from runbooks.preconditions.finding import RBAC, met, warned
+from runbooks.preconditions.finding import met, warned
 from runbooks.preconditions.mesh import control_planes, mutual_tls_on
 from runbooks.situation import Situation
 from runbooks.snapshot import Live

@@ -7,7 +7,7 @@ from typing import Any
 
 from runbooks import certificates, readiness
 from runbooks.certificates import Pair
-from runbooks.errors import CertificateError
+from runbooks.errors import RBAC, CertificateError
 from runbooks.issuance import Issuance, secret_pair
 from runbooks.kinds import (
     CONFIG_MAP,
@@ -22,7 +22,7 @@ from runbooks.parameters import (
     CreateIngressCertificates,
     IntegrateServiceMesh,
 )
-from runbooks.preconditions.finding import RBAC, met, not_met, warned
+from runbooks.preconditions.finding import met, not_met, warned
 from runbooks.situation import Situation
 from runbooks.verdicts import Finding, Verdict, few
 
@@ -34,7 +34,8 @@ def ingress_domain(situation: Situation[Any]) -> Finding:
     if not cluster:
         said = situation.snapshot.unreadable(INGRESS_CONFIG) or "the cluster's ingress config names no domain"
         if given:
-            return Finding(title, Verdict.WARNING, f"{said}; taking ingress_domain {given} at its word")
+            remedy = "oc get ingresses.config cluster names the domain: compare it"
+            return Finding(title, Verdict.WARNING, f"{said}; taking ingress_domain {given} at its word", remedy)
         return Finding(title, Verdict.UNKNOWN, said, "set ingress_domain, for example apps.openshift.example.com")
     if given and given != cluster:
         return not_met(

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from runbooks.errors import RBAC
 from runbooks.kinds import (
     Kind,
 )
 from runbooks.situation import Situation
 from runbooks.verdicts import Finding, Verdict
 
-RBAC = "runbooks list --rbac --mode MODE --parameters DIR prints the roles that are needed"
 Need = Callable[[Situation[Any]], Finding]
 
 

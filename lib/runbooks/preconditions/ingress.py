@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from runbooks import readiness
+from runbooks.errors import RBAC
 from runbooks.kinds import (
     GATEWAY,
     KNATIVE_SERVING,
@@ -14,7 +16,7 @@ from runbooks.manifests import GATEWAY_SELECTOR, INGRESS_GATEWAY, LOCAL_GATEWAY,
 from runbooks.parameters import (
     IntegrateServiceMesh,
 )
-from runbooks.preconditions.finding import RBAC, met, not_met, unreadable
+from runbooks.preconditions.finding import met, not_met, unreadable
 from runbooks.situation import Situation
 from runbooks.snapshot import Live
 from runbooks.verdicts import Finding, Verdict
@@ -34,8 +36,12 @@ def istio_path(situation: Situation[Any]) -> Finding:
     enabled = _ingresses(servings[0])
     if enabled == ["istio"]:
         return met(title, f"{SERVING_NAMESPACE}/{servings[0]['metadata']['name']} with Istio only")
-    others = " and ".join(name for name in enabled if name != "istio") or "Kourier, the default,"
-    return not_met(title, f"{others} serves on this cluster", "6.4.5 adds the mesh beside Kourier", see="6.4.5")
+    said = f"{_others(enabled)} serves on this cluster"
+    return not_met(title, said, "6.4.5 adds the mesh beside Kourier", see="6.4.5")
+
+
+def _others(enabled: Iterable[str]) -> str:
+    return " and ".join(name for name in enabled if name != "istio") or "Kourier, the default,"
 
 
 def _ingresses(serving: Live) -> list[str]:
@@ -79,8 +85,9 @@ def serving_with_istio(situation: Situation[Any]) -> Finding:
     servings = situation.snapshot.objects(KNATIVE_SERVING, SERVING_NAMESPACE)
     if not servings:
         return not_met(title, f"there is no KnativeServing in {SERVING_NAMESPACE}", "run 6.4.3 first", see="6.4.3")
-    if _ingresses(servings[0]) != ["istio"]:
-        return not_met(title, "Kourier serves on this cluster", "this section is of the Istio path", see="6.4.5")
+    if (enabled := _ingresses(servings[0])) != ["istio"]:
+        remedy = "this section is of the Istio path; 6.4.5 adds the mesh beside Kourier"
+        return not_met(title, f"{_others(enabled)} serves on this cluster", remedy, see="6.4.5")
     return met(title, f"{SERVING_NAMESPACE}/{servings[0]['metadata']['name']}")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from runbooks.errors import RBAC
 from runbooks.kinds import (
     AUTHORIZATION_POLICY,
     KNATIVE_SERVING,
@@ -13,7 +14,7 @@ from runbooks.kinds import (
     VALIDATING_WEBHOOK,
 )
 from runbooks.manifests import SERVING_NAMESPACE
-from runbooks.preconditions.finding import RBAC, met, warned
+from runbooks.preconditions.finding import met, warned
 from runbooks.readiness import running
 from runbooks.situation import Situation
 from runbooks.snapshot import Live

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from runbooks import readiness
+from runbooks.errors import RBAC
 from runbooks.kinds import (
     CONTROL_PLANE,
     CONTROL_PLANE_V1,
@@ -21,7 +22,7 @@ from runbooks.parameters import (
     EnableServingMetrics,
     IntegrateServiceMesh,
 )
-from runbooks.preconditions.finding import RBAC, met, not_met, unreadable, warned
+from runbooks.preconditions.finding import met, not_met, unreadable, warned
 from runbooks.situation import Situation
 from runbooks.snapshot import Live
 from runbooks.verdicts import Finding, Verdict, few
@@ -29,6 +30,7 @@ from runbooks.versions import DRAIN_PORT_FROM, POLICIES_OPT_OUT_FROM
 
 DRAIN_PORT = 8022  # where queue-proxy is asked, before its Pod goes, whether it has answered everything
 _AUTOSCALER_PORT = 8080
+_MUTUAL_TLS = "mTLS of the data plane"
 _POLICIES_OPT_OUT = "serverless.openshift.io/disable-istio-net-policies-generation"
 
 
@@ -100,7 +102,7 @@ def mutual_tls_on(plane: Live) -> bool:
 
 def mutual_tls(situation: Situation[Any]) -> Finding:
     """The mTLS setting as the control plane has it; only ``mtls: required`` insists on it."""
-    title = "mTLS of the data plane"
+    title = _MUTUAL_TLS
     if finding := unreadable(title, situation, _control_plane_kind(situation)):
         return finding
     planes = control_planes(situation)
@@ -119,7 +121,7 @@ def mutual_tls_beside_kourier(situation: Situation[Any]) -> Finding:
         return found
     said = "on, and Kourier and the activator have no sidecar: Pods that have one refuse what they send"
     remedy = "give those namespaces a PeerAuthentication with mode PERMISSIVE, or take the Istio path"
-    return Finding(found.title, Verdict.WARNING, said, remedy)
+    return Finding(_MUTUAL_TLS, Verdict.WARNING, said, remedy)
 
 
 def sole_member_roll(situation: Situation[Any]) -> Finding:

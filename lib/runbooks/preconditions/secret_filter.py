@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from runbooks import secret_filtering
+from runbooks.errors import RBAC
 from runbooks.kinds import (
     DOMAIN_MAPPING,
     KNATIVE_SERVING,
     SECRET,
 )
 from runbooks.manifests import FILTERING_ANNOTATION, SERVING_NAMESPACE
-from runbooks.preconditions.finding import RBAC, met, not_met, unreadable, warned
+from runbooks.preconditions.finding import met, not_met, unreadable, warned
 from runbooks.situation import Situation
 from runbooks.snapshot import Read
 from runbooks.verdicts import Finding, Verdict, few
@@ -69,9 +70,9 @@ def filtering_not_overridden(situation: Situation[Any]) -> Finding:
     said = f"{found.where} sets {secret_filtering.shown(found.value)} for {secret_filtering.CONTROLLER}"
     if secret_filtering.is_on(found.value):
         return met(title, said)
-    if situation.profile.secret_filtering is SecretFiltering.ANNOTATION:
-        return Finding(title, Verdict.WARNING, f"{said}; the annotation wins, but no longer from 1.28 on")
     remedy = f"ask who set it, then take {secret_filtering.VARIABLE} out of that entry (oc edit knativeserving)"
+    if situation.profile.secret_filtering is SecretFiltering.ANNOTATION:
+        return Finding(title, Verdict.WARNING, f"{said}; the annotation wins, but no longer from 1.28 on", remedy)
     return not_met(title, f"{said}, and that wins", remedy)
 
 

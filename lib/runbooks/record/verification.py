@@ -45,6 +45,15 @@ EXIT_CODES: Mapping[Verdict, int] = {
     Verdict.INCOMPLETE: 4,
 }
 
+REMEDIES: Mapping[Verdict, str] = {
+    Verdict.TAMPERED: "change nothing, and compare the archive with a copy, or with a head that was kept elsewhere",
+    Verdict.NOT_TRUSTED: "get the public key from who made the records, compare its id, name its folder with --trust",
+    Verdict.INCOMPLETE: (
+        "wait for runs that go on, and close those that ended without a result: runbooks records recover; what was "
+        "adopted stays so, since nobody watched it"
+    ),
+}
+
 
 def worst(verdicts: Iterable[Verdict]) -> Verdict:
     """The one that counts for all."""
@@ -62,6 +71,11 @@ class Found:
 
     verdict: Verdict
     said: str
+
+    @property
+    def remedy(self) -> str:
+        """What to do about it."""
+        return REMEDIES[self.verdict]
 
 
 @dataclass(frozen=True)
