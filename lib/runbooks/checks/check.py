@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from runbooks.cluster import Connection
@@ -22,12 +22,14 @@ class Check:
         judge: looks, and says how it came out.
         reads: what it needs to have been read of the cluster; where the account may not, it cannot tell.
         copes: reads that it can do without, and says so itself.
+        rests_on: what of a cluster it takes for real that a sandbox may only play, in the sandbox's own words.
     """
 
     title: str
     judge: Callable[[str, Situation[Any], Connection], Checked]
     reads: Callable[[Any], tuple[Read, ...]] = lambda _: ()
     copes: Callable[[Any], tuple[Read, ...]] = lambda _: ()
+    rests_on: str = ""
 
     def all_reads(self, parameters: Parameters) -> tuple[Read, ...]:
         """Everything that it looks at."""
@@ -39,7 +41,10 @@ class Check:
         if refused:
             remedy = "runbooks list --rbac --mode MODE --parameters DIR prints the roles that are needed"
             return Checked(self.title, Proof.UNKNOWN, "", "; ".join(refused), "", remedy)
-        return self.judge(self.title, situation, connection)
+        found = self.judge(self.title, situation, connection)
+        if self.rests_on and self.rests_on in situation.sandbox.get("stands_in", ""):
+            return replace(found, way=f"{found.way} ({self.rests_on} is a stand-in here)")
+        return found
 
 
 def proven(title: str, expected: str, way: str, observed: str = "") -> Checked:
