@@ -177,6 +177,7 @@ class Endpoints:
             ),
         }
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._more: dict[tuple[str, int], tornado.httpserver.HTTPServer] = {}
 
     def start(self) -> Ports:
         """Listen; returns the ports that the system gave out."""
@@ -185,6 +186,24 @@ class Endpoints:
         threading.Thread(target=self._serve, args=(started, ready), name="endpoints", daemon=True).start()
         ready.wait(10)
         return Ports(**started)
+
+    def answer_at(self, addresses: set[tuple[str, int]]) -> None:
+        """Let the application answer at these addresses, too, and at no others.
+
+        Raises:
+            OSError: somebody else listens there.
+        """
+        if addresses != self._more.keys():
+            assert self._loop is not None
+            asyncio.run_coroutine_threadsafe(self._move(addresses), self._loop).result(10)
+
+    async def _move(self, addresses: set[tuple[str, int]]) -> None:
+        for gone in self._more.keys() - addresses:
+            self._more.pop(gone).stop()
+        for address, port in addresses - self._more.keys():
+            server = tornado.httpserver.HTTPServer(self._applications["application"])
+            server.listen(port, address)
+            self._more[address, port] = server
 
     def _serve(self, started: dict[str, int], ready: threading.Event) -> None:
         async def main() -> None:

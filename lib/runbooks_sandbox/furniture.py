@@ -74,7 +74,11 @@ def stands_in(gateway: str) -> str:
     """
     if gateway == "files":
         return f"{_STANDS_IN}, and istiod, in whose place files configure the gateway"
-    return f"{_STANDS_IN}; istiod is upstream Istio's, not the one of the mesh's own release"
+    return (
+        f"{_STANDS_IN}; the application's Pods have real sidecars, with certificates from istiod's CA, but Sidecar "
+        "objects take the place of redirection and excluded ports (iptables in a Pod), probes are not rewritten, and "
+        "Knative's own Pods have none; istiod is upstream Istio's, not the one of the mesh's own release"
+    )
 
 
 def load_crds(api: Api, crds: Iterable[Object]) -> None:

@@ -163,6 +163,12 @@ class Gateway(Protocol):
     def due(self) -> Iterable[tuple[str, Starter]]:
         """The processes that should run by now, with what starts each."""
 
+    def over(self) -> Iterable[str]:
+        """The processes that have nothing to do any more."""
+
+    def close(self) -> None:
+        """Let go of everything but the processes."""
+
     def serving(self) -> bool:
         """Whether it does what it should with what the cluster has."""
 
@@ -199,6 +205,13 @@ class FilesGateway:
     def due(self) -> Iterable[tuple[str, Starter]]:
         """Envoy, from the beginning on."""
         yield "envoy", self._start
+
+    def over(self) -> Iterable[str]:
+        """None ever is."""
+        return ()
+
+    def close(self) -> None:
+        """There is nothing but a process."""
 
     def serving(self) -> bool:
         """It always does: its files are written before anything is said to be ready."""

@@ -15,11 +15,14 @@ from runbooks_sandbox.endpoints import HASH_HEADER
 from runbooks_sandbox.serverless import SERVING
 from runbooks_sandbox.service_mesh import GATEWAY, MEMBER_OF
 from runbooks_sandbox.service_mesh import MANAGER as MESH_OPERATOR
+from runbooks_sandbox.sidecar import PORTS, REVISION_LABEL, SIDECARS, AddressOf, Workload, redirection, workloads
+from runbooks_sandbox.workloads import CONTROLLERS
 from runbooks_sandbox.world import (
     CONFIG_MAPS,
     CONTROL_PLANES,
     DEPLOYMENTS,
     KNATIVE_INGRESSES,
+    SERVICE_ACCOUNTS,
     SERVICES,
     Remove,
     Want,
@@ -29,7 +32,6 @@ from runbooks_sandbox.world import (
 )
 
 _RBAC = "rbac.authorization.k8s.io/v1"
-SERVICE_ACCOUNTS = Resource("v1", "serviceaccounts", "ServiceAccount")
 ROLES = Resource(_RBAC, "roles", "Role")
 ROLE_BINDINGS = Resource(_RBAC, "rolebindings", "RoleBinding")
 CLUSTER_ROLES = Resource(_RBAC, "clusterroles", "ClusterRole", namespaced=False)
@@ -46,6 +48,7 @@ WATCHED = (
     ENVOY_FILTERS,
     VIRTUAL_SERVICES,
     WORKLOAD_ENTRIES,
+    SIDECARS,
 )
 NET_ISTIO = "net-istio-controller"
 ISTIOD_ACCOUNT, GATEWAY_ACCOUNT = "istiod", f"{GATEWAY}-service-account"
@@ -102,10 +105,14 @@ def installation(address: str, world: World, _: Mapping[str, str]) -> Iterable[W
     subject = {"kind": "ServiceAccount", "name": ISTIOD_ACCOUNT, "namespace": mesh}
     yield _want(CLUSTER_ROLES, {"metadata": {"name": name}, "rules": list(_RULES)})
     yield _want(CLUSTER_ROLE_BINDINGS, _binding({"name": name}, "ClusterRole", name, subject))
-    secrets = {**owned, "name": f"{GATEWAY}-sds"}
-    rule = {"apiGroups": [""], "resources": ["secrets"], "verbs": _READ}
-    yield _want(ROLES, {"metadata": secrets, "rules": [rule]})
-    yield _want(ROLE_BINDINGS, _binding(secrets, "Role", secrets["name"], {**subject, "name": GATEWAY_ACCOUNT}))
+    for name, account, verbs in (  # istiod keeps its CA in a Secret, the gateway reads certificates
+        (ISTIOD_ACCOUNT, ISTIOD_ACCOUNT, [*_READ, "create", "update"]),
+        (f"{GATEWAY}-sds", GATEWAY_ACCOUNT, _READ),
+    ):
+        metadata = {**owned, "name": name}
+        rule = {"apiGroups": [""], "resources": ["secrets"], "verbs": verbs}
+        yield _want(ROLES, {"metadata": metadata, "rules": [rule]})
+        yield _want(ROLE_BINDINGS, _binding(metadata, "Role", name, {**subject, "name": account}))
     yield _want(ENVOY_FILTERS, {"metadata": {**owned, "name": "sandbox-address"}, "spec": listening_at(address)})
 
 
@@ -115,7 +122,7 @@ def mesh_config(mesh: str) -> Object:
         "rootNamespace": mesh,
         "trustDomain": "cluster.local",
         "discoverySelectors": [{"matchLabels": {MEMBER_OF: mesh}}],
-        "enableAutoMtls": False,  # clusters would ask for certificates that only a sidecar's agent brings
+        "enableAutoMtls": True,
         "enablePrometheusMerge": False,
         "defaultProviders": {},  # upstream's Envoy lacks Istio's own statistics filter
     }
@@ -144,29 +151,64 @@ def _want(resource: Resource, manifest: Object) -> Want:
 # --- what net-istio makes ----------------------------------------------------------------------------------------
 
 
-def routes(application: int, world: World, _: Mapping[str, str]) -> Iterable[Want | Remove]:
+def routes(application: int, address_of: AddressOf, world: World, _: Mapping[str, str]) -> Iterable[Want | Remove]:
     """For each Knative Ingress the VirtualService that net-istio makes, and what its destination is.
 
     Args:
         application: the port of the application's stand-in on 127.0.0.1, which stands behind every revision.
+        address_of: the loopback address of a workload's sidecar.
         world: what is in the cluster.
     """
+    injected = {(one.namespace, one.revision): one for one in workloads(world)}
+    behind: list[Want] = []
     gateways = configured_gateways((world.get(CONFIG_MAPS, SERVING, "config-istio") or {}).get("data") or {})
     for ingress in world.objects(KNATIVE_INGRESSES):
         namespace = ingress["metadata"]["namespace"]
         for revision in sorted({split["serviceName"] for split in _splits(ingress)}):
             metadata = {"name": revision, "namespace": namespace, "ownerReferences": _owners(ingress)}
-            selector = {"serving.knative.dev/revision": revision}
-            ports = [{"name": "http", "port": 80, "targetPort": application}]
+            selector = {REVISION_LABEL: revision}
+            ports = [{"name": "http", "port": 80, "targetPort": "http"}]
             service = {"metadata": metadata, "spec": {"selector": selector, "ports": ports}}
             yield Want(SERVICES, service, NET_ISTIO)
-            # an endpoint may not have a loopback address, a WorkloadEntry may; it comes and goes with the Pod
             if is_true(world.get(DEPLOYMENTS, namespace, f"{revision}-deployment"), "Available"):
-                entry = {"metadata": metadata, "spec": {"address": "127.0.0.1", "labels": selector}}
-                yield Want(WORKLOAD_ENTRIES, entry, NET_ISTIO)
-            elif world.get(WORKLOAD_ENTRIES, namespace, revision):
-                yield Remove(WORKLOAD_ENTRIES, namespace, revision)
+                workload = injected.get((namespace, revision))
+                behind += (
+                    _with_sidecar(metadata, workload, address_of(workload), application)
+                    if workload
+                    else [
+                        _entry(metadata, {"address": "127.0.0.1", "labels": selector, "ports": {"http": application}})
+                    ]
+                )
         yield Want(VIRTUAL_SERVICES, virtual_service(ingress, *gateways), NET_ISTIO)
+    yield from behind
+    yield from _left_over(world, behind)
+
+
+def _entry(metadata: Object, spec: Object) -> Want:
+    """An endpoint may not have a loopback address, a WorkloadEntry may; it comes and goes with the Pod."""
+    return Want(WORKLOAD_ENTRIES, {"metadata": metadata, "spec": spec}, NET_ISTIO)
+
+
+def _with_sidecar(metadata: Object, workload: Workload, address: str, application: int) -> Iterable[Want]:
+    """What leads to a Pod with a sidecar; the service account is what the gateway insists on."""
+    if workload.account == "default":  # which every namespace has, by a controller that does not run here
+        account = {"metadata": {"name": "default", "namespace": workload.namespace}}
+        yield Want(SERVICE_ACCOUNTS, account, CONTROLLERS)
+    named = {**metadata, "name": f"sandbox-{workload.revision}"}
+    yield Want(SIDECARS, {"metadata": named, "spec": redirection(workload, address, application)}, "sandbox")
+    whose = {"serviceAccount": workload.account, "labels": workload.labels}
+    yield _entry(metadata, {"address": address, "ports": {"http": PORTS["http"]}, **whose})
+
+
+def _left_over(world: World, behind: Iterable[Want]) -> Iterable[Remove]:
+    """What led to Pods that are gone, or have no sidecar any more."""
+    kept = {(one.resource, one.manifest["metadata"]["namespace"], one.manifest["metadata"]["name"]) for one in behind}
+    for resource in (WORKLOAD_ENTRIES, SIDECARS):
+        for live in world.objects(resource):
+            owners = live["metadata"].get("ownerReferences") or []
+            address = (live["metadata"]["namespace"], live["metadata"]["name"])
+            if any(one["kind"] == KNATIVE_INGRESSES.kind for one in owners) and (resource, *address) not in kept:
+                yield Remove(resource, *address)
 
 
 def _owners(ingress: Object) -> list[Object]:

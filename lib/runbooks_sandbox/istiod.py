@@ -1,4 +1,4 @@
-"""The ingress gateway as a mesh has it: a real istiod that judges, and a real Envoy that it configures."""
+"""The mesh's data plane by a real istiod: the gateway's Envoy, and one for each Pod of an application in the mesh."""
 
 from __future__ import annotations
 
@@ -9,35 +9,38 @@ import socket
 import ssl
 import subprocess
 import threading
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 
 import urllib3
 
-from runbooks_sandbox import istio
+from runbooks_sandbox import istio, sidecar
 from runbooks_sandbox.api import Api, ApiError, Object
 from runbooks_sandbox.control_plane import spawn
 from runbooks_sandbox.endpoints import HASH_HEADER, PROBE_HEADER
 from runbooks_sandbox.faults import acting
-from runbooks_sandbox.gateway import HTTPS_PORT, LOCAL_PORT, TYPES, Starter, routing, socket_address
+from runbooks_sandbox.gateway import HTTPS_PORT, LOCAL_PORT, Starter, routing
+from runbooks_sandbox.proxy import Node, Proxy
 from runbooks_sandbox.service_mesh import GATEWAY
-from runbooks_sandbox.state import State, free_port, is_free
+from runbooks_sandbox.sidecar import Workload
+from runbooks_sandbox.state import SandboxError, State, free_address, free_port, is_free
 from runbooks_sandbox.tokens import Token, write_secretly
-from runbooks_sandbox.world import StandIn, World
+from runbooks_sandbox.world import KNATIVE_INGRESSES, SERVICE_ACCOUNTS, StandIn, World, members_of
 
 _LOG = logging.getLogger(__name__)
-_AUDIENCE = "istio-ca"  # whom a proxy's token is for
 _PROBE_AGAIN_S = 0.1
 _PROBE_TIMEOUT_S = 2
-_HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+_GATEWAYS_ENVOY = "envoy"  # its name among the processes
+_PATIENCE_S = 5.0  # at a start, for an application that does not answer
 METRICS_PORT = 15014  # of istiod's Pod, as documented by Istio
 _SETTINGS = {
     "REVISION": "default",
     "CLUSTER_ID": "Kubernetes",
-    "XDS_AUTH_PLAINTEXT": "true",  # a gateway has to prove its service account, though it asks on loopback
-    "ENABLE_CA_SERVER": "false",
-    "PILOT_CERT_PROVIDER": "none",
+    "XDS_AUTH_PLAINTEXT": "true",  # a proxy has to prove its service account, though it asks on loopback
+    "ENABLE_CA_SERVER": "true",
+    "PILOT_CERT_PROVIDER": "none",  # its own servers speak plaintext, on loopback
     "ENABLE_LEADER_ELECTION": "false",
     # filters that only Istio's own build of Envoy has
     "PILOT_ENABLE_METADATA_EXCHANGE": "false",
@@ -54,7 +57,7 @@ _SETTINGS = {
 
 
 class IstioGateway:
-    """istiod and Envoy, from the moment on at which a control plane is Ready.
+    """istiod and its Envoys, from the moment on at which a control plane is Ready.
 
     Args:
         istiod: the executable.
@@ -63,63 +66,99 @@ class IstioGateway:
         api: a connection that may ask for tokens.
         address: the loopback address that the listeners bind to.
         application: port of the application behind it, on 127.0.0.1.
+        answer_at: has the application answer at these addresses, too, and at no others.
         world: what is in the cluster.
     """
 
     def __init__(
-        self, istiod: Path, envoy: Path, state: State, api: Api, address: str, application: int, world: World
+        self,
+        istiod: Path,
+        envoy: Path,
+        state: State,
+        api: Api,
+        address: str,
+        application: int,
+        answer_at: Callable[[set[tuple[str, int]]], None],
+        world: World,
     ) -> None:
         self._istiod, self._envoy, self._state, self._api = istiod, envoy, state, api
-        self._address, self._world = address, world
+        self._address, self._answer_at, self._world = address, answer_at, world
         self._folder = state.envoy
         self._ports = {name: free_port() for name in ("http", "grpc", "metrics")}
-        self._tokens: list[Token] = []
+        self._token: Token | None = None
         self._mesh = ""
+        self._proxies: dict[str, Proxy] = {}
+        self._addresses: dict[str, str] = {}
+        self._listening_since = 0.0
         self._answers = False
         self._probes = Probes(address, world)
         self.stand_ins: Mapping[str, StandIn] = {
             "istio": acting(partial(istio.installation, address)),
-            "virtual-services": partial(istio.routes, application),
+            "virtual-services": partial(istio.routes, application, self._address_of),
         }
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for folder in (self._folder, state.sidecars):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
-    def update(self, _: World) -> None:
-        """Nothing: istiod sees the cluster itself."""
+    def update(self, world: World) -> None:
+        """The cluster istiod sees itself; only what a sidecar is not in front of is the application's own."""
+        found = sidecar.workloads(world)
+        self._answer_at({(self._address_of(one), port) for one in found for port in one.left_alone()})
 
     def would_serve(self, ingress: Object) -> bool:
         """Whether the gateway has answered a probe for this Knative Ingress as it is now."""
         return self._probes.succeeded(ingress)
 
     def due(self) -> Iterable[tuple[str, Starter]]:
-        """What may run by now: istiod as soon as its account is there, Envoy as soon as istiod answers.
+        """What may run by now: istiod as soon as its account is there, each Envoy as soon as istiod answers.
 
-        Their tokens are kept fresh meanwhile.
+        Their tokens and certificates are kept fresh meanwhile.
         """
-        if not self._tokens:
+        if self._token is None:
             plane = istio.ready_plane(self._world)
             if plane is None or not self._installed():
                 return
             threading.Thread(target=self._probes.run, name="probes", daemon=True).start()
             self._mesh = plane["metadata"]["namespace"]
-            self._tokens = [
-                Token(self._api, (self._mesh, istio.ISTIOD_ACCOUNT), "", self._keep_istiod_token),
-                Token(self._api, (self._mesh, istio.GATEWAY_ACCOUNT), _AUDIENCE, self._keep_gateway_token),
-            ]
-        for token in self._tokens:
-            try:
-                token.keep_fresh()
-            except (ApiError, urllib3.exceptions.HTTPError) as error:
-                _LOG.info("a token: %s", error)
-                return
+            self._token = Token(self._api, (self._mesh, istio.ISTIOD_ACCOUNT), "", self._keep_istiod_token)
+            labels = {"app": GATEWAY, "istio": "ingressgateway"}
+            node = Node("router", self._address, self._mesh, GATEWAY, istio.GATEWAY_ACCOUNT, labels)
+            self._proxies[_GATEWAYS_ENVOY] = self._proxy(self._folder, _GATEWAYS_ENVOY, node)
+        try:
+            self._token.keep_fresh()
+        except (ApiError, urllib3.exceptions.HTTPError) as error:
+            _LOG.info("istiod's token: %s", error)
+            return
         yield "istiod", self._start_istiod
         if self._is_answering():
-            yield "envoy", self._start_envoy
+            self._meet_sidecars()
+            for name, proxy in self._proxies.items():
+                if proxy.may_start():
+                    yield name, proxy.start
+
+    def over(self) -> Iterable[str]:
+        """The sidecars whose Pods are gone."""
+        wanted = {one.name for one in sidecar.workloads(self._world)}
+        for name in self._proxies.keys() - wanted - {_GATEWAYS_ENVOY}:
+            self._proxies.pop(name).close()
+            yield name
+
+    def close(self) -> None:
+        """Hand out no more certificates."""
+        for proxy in self._proxies.values():
+            proxy.close()
 
     def serving(self) -> bool:
-        """Whether the gateway listens as it should, or has nothing to listen for yet."""
-        if not self._answers:
+        """Whether the gateway listens as it should, or has nothing to listen for yet.
+
+        Applications in the mesh are waited for too, though not for long: that one of them does not answer may be
+        somebody's experiment.
+        """
+        if not self._answers or (routing(self._world).https and is_free(self._address, HTTPS_PORT)):
             return False
-        return not routing(self._world).https or not is_free(self._address, HTTPS_PORT)
+        members = members_of(self._world, self._mesh)
+        self._listening_since = self._listening_since or time.monotonic()
+        ingresses = [one for one in self._world.objects(KNATIVE_INGRESSES) if one["metadata"]["namespace"] in members]
+        return all(map(self._probes.succeeded, ingresses)) or time.monotonic() > self._listening_since + _PATIENCE_S
 
     def locate(self, pod: str, port: int) -> tuple[str, int] | None:
         """Where a port of a Pod of the mesh's is answered on this machine."""
@@ -183,86 +222,29 @@ class IstioGateway:
                 connection.close()
         return self._answers
 
-    # --- Envoy ---------------------------------------------------------------------------------------------------
+    # --- its Envoys ----------------------------------------------------------------------------------------------
 
-    def _keep_gateway_token(self, token: str) -> None:
-        """As a file that Envoy watches: it asks istiod with the newest one."""
-        secret = {
-            "@type": f"{TYPES}extensions.transport_sockets.tls.v3.Secret",
-            "name": "token",
-            "generic_secret": {"secret": {"inline_string": token}},
-        }
-        write_secretly(self._folder / "token.json", json.dumps({"resources": [secret]}))
+    def _meet_sidecars(self) -> None:
+        """A proxy for each workload that has none yet; its account is there a moment after its Pod."""
+        for one in sidecar.workloads(self._world):
+            account = self._world.get(SERVICE_ACCOUNTS, one.namespace, one.account)
+            if one.name not in self._proxies and account is not None:
+                address, more = self._address_of(one), {"INTERCEPTION_MODE": "NONE"}
+                node = Node("sidecar", address, one.namespace, one.revision, one.account, one.labels, more)
+                self._proxies[one.name] = self._proxy(self._state.sidecars / one.name, one.name, node)
 
-    def _start_envoy(self) -> subprocess.Popen[bytes]:
-        write_secretly(self._folder / "bootstrap.json", json.dumps(self._bootstrap()))
-        command: list[str | Path] = [self._envoy, "-c", "bootstrap.json", "--concurrency", "1", "--disable-hot-restart"]
-        return spawn([*command, "--log-level", "warning"], self._state.logs / "envoy.log", self._folder)
+    def _proxy(self, folder: Path, name: str, node: Node) -> Proxy:
+        return Proxy(self._envoy, folder, self._state.logs / f"{name}.log", node, self._api, self._ports["grpc"])
 
-    def _bootstrap(self) -> Object:
-        source = {"ads": {}, "initial_fetch_timeout": "0s", "resource_api_version": "V3"}
-        pod = f"{GATEWAY}-sandbox"
-        return {
-            "node": {
-                "id": f"router~{self._address}~{pod}.{self._mesh}~{self._mesh}.svc.cluster.local",
-                "cluster": f"{GATEWAY}.{self._mesh}",
-                "metadata": {
-                    "NAMESPACE": self._mesh,
-                    "NAME": pod,
-                    "WORKLOAD_NAME": GATEWAY,
-                    "SERVICE_ACCOUNT": istio.GATEWAY_ACCOUNT,
-                    "CLUSTER_ID": "Kubernetes",
-                    "MESH_ID": "cluster.local",
-                    "INSTANCE_IPS": self._address,
-                    "LABELS": {"app": GATEWAY, "istio": "ingressgateway"},
-                },
-            },
-            "dynamic_resources": {
-                "lds_config": source,
-                "cds_config": source,
-                "ads_config": {
-                    "api_type": "DELTA_GRPC",
-                    "transport_api_version": "V3",
-                    "set_node_on_first_message_only": True,
-                    "grpc_services": [{"envoy_grpc": {"cluster_name": "xds-grpc"}}],
-                },
-            },
-            "static_resources": {"clusters": [self._istiod_cluster()]},
-        }
-
-    def _istiod_cluster(self) -> Object:
-        """The way to istiod; each request on it carries the token that is in the file at that moment."""
-        file = {"path": str(self._folder / "token.json"), "watched_directory": {"path": str(self._folder)}}
-        credential = {
-            "@type": f"{TYPES}extensions.http.injected_credentials.generic.v3.Generic",
-            "credential": {
-                "name": "token",
-                "sds_config": {"path_config_source": file, "resource_api_version": "V3"},
-            },
-            "header": "authorization",
-            "header_value_prefix": "Bearer ",
-        }
-        injector = {
-            "@type": f"{TYPES}extensions.filters.http.credential_injector.v3.CredentialInjector",
-            "credential": {"name": "envoy.http.injected_credentials.generic", "typed_config": credential},
-        }
-        codec = {"@type": f"{TYPES}extensions.filters.http.upstream_codec.v3.UpstreamCodec"}
-        options = {
-            "@type": f"{TYPES}extensions.upstreams.http.v3.HttpProtocolOptions",
-            "explicit_http_config": {"http2_protocol_options": {}},
-            "http_filters": [
-                {"name": "envoy.filters.http.credential_injector", "typed_config": injector},
-                {"name": "envoy.filters.http.upstream_codec", "typed_config": codec},
-            ],
-        }
-        endpoint = {"endpoint": {"address": socket_address("127.0.0.1", self._ports["grpc"])}}
-        return {
-            "name": "xds-grpc",
-            "type": "STATIC",
-            "connect_timeout": "1s",
-            "typed_extension_protocol_options": {_HTTP_OPTIONS: options},
-            "load_assignment": {"cluster_name": "xds-grpc", "endpoints": [{"lb_endpoints": [endpoint]}]},
-        }
+    def _address_of(self, workload: Workload) -> str:
+        """The loopback address of a sidecar, which it keeps; the ports are those of a Pod."""
+        if workload.name not in self._addresses:
+            found = free_address(f"{self._address} {workload.name}", sidecar.PORTS.values())
+            if found is None:
+                said = f"ports {' and '.join(map(str, sidecar.PORTS.values()))} are taken on all of them"
+                raise SandboxError(f"finding a loopback address for {workload.name}", said, "stop a sandbox")
+            self._addresses[workload.name] = found
+        return self._addresses[workload.name]
 
 
 class Probes:

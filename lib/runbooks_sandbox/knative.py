@@ -89,7 +89,9 @@ def _revision(service: Object, name: str, labels: dict[str, str], annotations: d
 
 
 def _deployment(service: Object, revision: str, labels: dict[str, str], annotations: dict[str, str]) -> Object:
-    images = [container.get("image", "stand-in") for container in service["spec"]["template"]["spec"]["containers"]]
+    template = service["spec"]["template"]["spec"]
+    images = [container.get("image", "stand-in") for container in template["containers"]]
+    account = {"serviceAccountName": template["serviceAccountName"]} if "serviceAccountName" in template else {}
     containers = [{"name": "user-container", "image": images[0]}, {"name": "queue-proxy", "image": "stand-in"}]
     return {
         "metadata": _owned(service, f"{revision}-deployment", labels, annotations),
@@ -98,7 +100,7 @@ def _deployment(service: Object, revision: str, labels: dict[str, str], annotati
             "selector": {"matchLabels": {"serving.knative.dev/revision": revision}},
             "template": {
                 "metadata": {"labels": labels, "annotations": annotations},
-                "spec": {"containers": containers},
+                "spec": {"containers": containers, **account},
             },
         },
     }

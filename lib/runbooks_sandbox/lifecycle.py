@@ -164,11 +164,18 @@ def _launch(state: State, found: binaries.Binaries, console: Console) -> None:
     """Start the supervisor and follow its progress until it is ready; on Ctrl-C take it down again."""
     paths = {name: str(path) if path else "" for name, path in asdict(found).items()}
     state.logs.mkdir(parents=True, exist_ok=True)
+    environment = {**os.environ, "GRPC_ENABLE_FORK_SUPPORT": "false"}  # its children run other programs at once
     command = [sys.executable, "-m", "runbooks_sandbox.supervisor", str(state.folder), json.dumps(paths)]
     with (
         (state.logs / "supervisor.err").open("wb") as errors,
         subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, start_new_session=True, text=True
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            env=environment,
+            start_new_session=True,
+            text=True,
         ) as launcher,  # it forks and ends; the supervisor stays in its process group
     ):
         assert launcher.stdout is not None
@@ -268,7 +275,7 @@ def reset(state: State, played: Played, console: Console) -> bool:
         was_running, said = _stop(state)
         for line in said:
             console.print(line)
-        for folder in (state.etcd, state.certificates, state.envoy, state.logs):
+        for folder in (state.etcd, state.certificates, state.envoy, state.sidecars, state.logs):
             if folder.exists():
                 shutil.rmtree(folder)
         state.keep_faults({})

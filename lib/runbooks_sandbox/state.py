@@ -10,7 +10,7 @@ import json
 import os
 import socket
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import Field, asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, TextIO
@@ -146,6 +146,7 @@ class State:
         self.pki = self.folder / "pki"
         self.etcd = self.folder / "etcd"
         self.envoy = self.folder / "envoy"
+        self.sidecars = self.folder / "sidecars"
         self.logs = self.folder / "logs"
         self.audit_log = self.logs / "audit.log"
         self.faults = self.folder / "faults.json"
@@ -345,8 +346,8 @@ def placed(settings: Settings, folder: Path) -> tuple[Settings, list[str]]:
     if not settings.api_port:
         settings = replace(settings, api_port=free_port())
     kept = settings.gateway_address
-    if not kept or not _gateway_fits(kept):
-        address = next((one for one in _addresses(folder) if _gateway_fits(one)), None)
+    if not kept or not _fits(kept, _GATEWAY_PORTS):
+        address = free_address(str(folder), _GATEWAY_PORTS)
         if address is None:
             ports = " and ".join(map(str, _GATEWAY_PORTS))
             raise SandboxError(
@@ -358,13 +359,18 @@ def placed(settings: Settings, folder: Path) -> tuple[Settings, list[str]]:
     return settings, said
 
 
-def _gateway_fits(address: str) -> bool:
-    return all(is_free(address, port) for port in _GATEWAY_PORTS)
+def free_address(whose: str, ports: Collection[int]) -> str | None:
+    """A loopback address on which ports are free; the same one for the same name, where it still is."""
+    return next((one for one in _addresses(whose) if _fits(one, ports)), None)
 
 
-def _addresses(folder: Path) -> Iterator[str]:
-    """Candidates for the gateway, different for each sandbox; where only 127.0.0.1 exists (macOS) that one last."""
+def _fits(address: str, ports: Iterable[int]) -> bool:
+    return all(is_free(address, port) for port in ports)
+
+
+def _addresses(whose: str) -> Iterator[str]:
+    """Candidates, different for each name; where only 127.0.0.1 exists (macOS) that one last."""
     for attempt in range(50):
-        digest = hashlib.sha256(f"{folder} {attempt}".encode()).digest()
+        digest = hashlib.sha256(f"{whose} {attempt}".encode()).digest()
         yield f"127.{64 + digest[0] % 64}.{digest[1]}.{2 + digest[2] % 250}"
     yield "127.0.0.1"

@@ -52,8 +52,9 @@ _USABLE_TIMEOUT_S = 30
 _HELD_UP = {STUCK, SLOW}
 _AGAIN_S = 1.0  # between two starts of a process that does not stay
 _LOCK_TIMEOUT_S = 10
-# those that depend on others end first; the API server would wait for its watches, and keeps nothing but in etcd
-_PATIENCE_S = {"envoy": 1.0, "istiod": 0.5, "kube-apiserver": 0.2, "etcd": 5.0}
+_ENVOY_PATIENCE_S = 1.0
+# those that depend on others end last but one; the API server would wait for its watches, and keeps nothing but in etcd
+_PATIENCE_S = {"istiod": 0.5, "kube-apiserver": 0.2, "etcd": 5.0}
 _ENVOY = Path(envoy.__file__).parent / "_bin" / "envoy"
 
 
@@ -135,7 +136,7 @@ class Supervisor:
         if fresh:
             furniture.furnish(self._api, self._settings)
         self._introduce()
-        self._gateway = gateway = self._chosen_gateway(ports.application)
+        self._gateway = gateway = self._chosen_gateway(ports.application, endpoints.answer_at)
         self._start_due()
         self._world.start()
         _say("waiting for the stand-in operators")
@@ -146,16 +147,21 @@ class Supervisor:
         self._wait_for("what is installed to be Ready", self._usable)
         self._wait_for("the gateway", self._gateway_serves)
 
-    def _chosen_gateway(self, application: int) -> Gateway:
+    def _chosen_gateway(self, application: int, answer_at: Callable[[set[tuple[str, int]]], None]) -> Gateway:
         address = self._settings.gateway_address
         if self._gateway_by == "files":
             log = self._state.logs / "envoy.log"
             return FilesGateway(_ENVOY, self._state.envoy, address, application, log, self._world)
         assert self._found.istiod is not None, "lifecycle provides it"
-        return IstioGateway(self._found.istiod, _ENVOY, self._state, self._api, address, application, self._world)
+        istiod, state, api, world = self._found.istiod, self._state, self._api, self._world
+        return IstioGateway(istiod, _ENVOY, state, api, address, application, answer_at, world)
 
     def _start_due(self) -> None:
         if self._gateway is not None:
+            for name in self._gateway.over():
+                if name in self._processes:
+                    end(self._processes.pop(name), _ENVOY_PATIENCE_S)
+                    del self._notes[name]
             for name, starter in self._gateway.due():
                 if name not in self._processes:
                     self._start_process(name, starter)
@@ -285,9 +291,12 @@ class Supervisor:
         with contextlib.suppress(OSError):
             self._supervision.note(ENDING)
         self._world.stopped.set()
-        for name, patience_s in _PATIENCE_S.items():
+        envoys = dict.fromkeys(self._processes.keys() - _PATIENCE_S.keys(), _ENVOY_PATIENCE_S)
+        for name, patience_s in {**envoys, **_PATIENCE_S}.items():
             if name in self._processes:
                 end(self._processes[name], patience_s)
+        if self._gateway is not None:
+            self._gateway.close()
         if self._supervision.holds():
             self._state.forget_processes()
 
@@ -328,8 +337,10 @@ def _supervise(state: State, paths: Mapping[str, str], supervision: Supervision)
         level=logging.INFO,
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
-    istiod = Path(paths["istiod"]) if paths["istiod"] else None
-    found = binaries.Binaries(Path(paths["kube_apiserver"]), Path(paths["etcd"]), paths["source"], istiod)
+    istiod = Path(paths["istiod"]).absolute() if paths["istiod"] else None
+    api_server, etcd = (Path(paths[name]).absolute() for name in ("kube_apiserver", "etcd"))
+    found = binaries.Binaries(api_server, etcd, paths["source"], istiod)
+    os.chdir(state.folder)  # hold nobody else's folder, and let the paths of sockets be short
     supervisor = Supervisor(state, supervision, found)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, supervisor.stop)

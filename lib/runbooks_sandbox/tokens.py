@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from runbooks_sandbox.api import Api
-from runbooks_sandbox.istio import SERVICE_ACCOUNTS
+from runbooks_sandbox.world import SERVICE_ACCOUNTS
 
 _LIFE = dt.timedelta(hours=1)
 _RENEW_AT = 0.8  # of its life, as a kubelet does it

@@ -136,8 +136,12 @@ def _pod(world: World, replica_set: Object) -> Object:
         {"name": one["name"], "image": one.get("image", "stand-in"), **_kept(one)}
         for one in template["spec"]["containers"]
     ]
-    spec = {"nodeName": NODE, "containers": containers}
+    spec = {"nodeName": NODE, "containers": containers, **_account(template["spec"])}
     return {"metadata": metadata, "spec": injected(world, namespace, metadata, spec)}
+
+
+def _account(spec: Object) -> Object:
+    return {"serviceAccountName": spec["serviceAccountName"]} if "serviceAccountName" in spec else {}
 
 
 def _kept(container: Object) -> Object:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from runbooks.cluster import Connection
@@ -24,6 +24,7 @@ class Check:
         reads: what it needs to have been read of the cluster; where the account may not, it cannot tell.
         copes: reads that it can do without, and says so itself.
         timed: say how long after the last write it was seen.
+        rests_on: what of a cluster it takes for real that a sandbox may only play, in the sandbox's own words.
     """
 
     title: str
@@ -31,6 +32,7 @@ class Check:
     reads: Callable[[Any], tuple[Read, ...]] = lambda _: ()
     copes: Callable[[Any], tuple[Read, ...]] = lambda _: ()
     timed: bool = False
+    rests_on: str = ""
 
     def all_reads(self, parameters: Parameters) -> tuple[Read, ...]:
         """Everything that it looks at."""
@@ -41,7 +43,10 @@ class Check:
         refused = situation.snapshot.refusals(self.reads(situation.parameters))
         if refused:
             return Checked(self.title, Proof.UNKNOWN, "", "; ".join(refused), "", RBAC)
-        return self.judge(self.title, situation, connection)
+        found = self.judge(self.title, situation, connection)
+        if self.rests_on and self.rests_on in situation.sandbox.get("stands_in", ""):
+            return replace(found, way=f"{found.way} ({self.rests_on} is a stand-in here)")
+        return found
 
 
 def proven(title: str, expected: str, way: str, observed: str = "") -> Checked:

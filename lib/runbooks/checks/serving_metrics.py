@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from runbooks.checks.check import Check, compared, proven
-from runbooks.checks.sidecars import app_of, has_sidecar
+from runbooks.checks.sidecars import INJECTION, app_of, has_sidecar
 from runbooks.cluster import Connection
 from runbooks.kinds import CONFIG_MAP, NAMESPACE, NETWORK_POLICY, POD, SERVICE_MONITOR
 from runbooks.manifests import METRICS_PORT, SERVING_NAMESPACE
@@ -148,4 +148,6 @@ MONITORING_ADMITTED = Check(
     _monitoring_admitted,
     lambda _: (Read(NETWORK_POLICY, SERVING_NAMESPACE), Read(NAMESPACE), Read(POD, SERVING_NAMESPACE)),
 )
-PORT_EXCLUDED_IN_PODS = Check(f"The sidecars leave port {METRICS_PORT} alone", _excluded_in_pods, _serving_pods)
+PORT_EXCLUDED_IN_PODS = Check(
+    f"The sidecars leave port {METRICS_PORT} alone", _excluded_in_pods, _serving_pods, rests_on=INJECTION
+)

@@ -15,6 +15,7 @@ from runbooks.snapshot import Live, Read
 from runbooks.verdicts import Checked, Proof, few
 
 SYSTEM_PODS = ("activator", "autoscaler")
+INJECTION = "sidecar injection"
 
 
 def app_of(pod: Live) -> str:
@@ -89,7 +90,8 @@ SYSTEM_SIDECARS = Check(
     "Activator and autoscaler have sidecars",
     _system_sidecars,
     lambda _: (Read(POD, SERVING_NAMESPACE),),
+    rests_on=INJECTION,
 )
 
 
-SERVICE_SIDECAR = Check("The application's Pods have sidecars", _service_sidecar, _service_reads)
+SERVICE_SIDECAR = Check("The application's Pods have sidecars", _service_sidecar, _service_reads, rests_on=INJECTION)

@@ -168,7 +168,7 @@ def _https_answer(title: str, situation: Situation[IntegrateServiceMesh], _: Con
 def _answered(title: str, expected: str, answer: Answer, given: IntegrateServiceMesh, way: str) -> Checked:
     observed = f"status {answer.status}, body {' '.join(answer.body.split())[:200]!r}"
     good = answer.status == 200 and given.expected_body in answer.body
-    remedy = "" if good else _STATUS_REMEDIES.get(answer.status, "look at the application's log")
+    remedy = "" if good else _remedy(answer)
     return Checked(title, Proof.PROVEN if good else Proof.FAILED, expected, observed, way, remedy)
 
 
@@ -177,6 +177,19 @@ _STATUS_REMEDIES: Mapping[int, str] = {
     403: "an AuthorizationPolicy of the mesh refuses the request",
     503: "the gateway finds no healthy Pod: is the Service ready, and does its Pod have a sidecar?",
 }
+_UNAVAILABLE: Mapping[str, str] = {  # by Envoy's own words for why there was no answer
+    "connection termination": "the Pod's sidecar insists on mTLS, and the gateway speaks without: look for "
+    "a DestinationRule whose tls.mode is not ISTIO_MUTUAL",
+    "connection failure": "the gateway gets no connection with the Pod's sidecar: either it does not run (see the log "
+    "of its container istio-proxy), or it shows another identity than the gateway expects (compare the Pod's service "
+    "account with the DestinationRules for it)",
+}
+
+
+def _remedy(answer: Answer) -> str:
+    """What to look at after an answer that is not the application's."""
+    reasons = (remedy for words, remedy in _UNAVAILABLE.items() if answer.status == 503 and words in answer.body)
+    return next(reasons, _STATUS_REMEDIES.get(answer.status, "look at the application's log"))
 
 
 def _refused_without_anchor(title: str, situation: Situation[IntegrateServiceMesh], _: Connection) -> Checked:
