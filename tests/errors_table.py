@@ -102,7 +102,12 @@ GROUPS = (
         "The sandbox",
         "Of `runbooks sandbox`, on this machine.",
         (SandboxError, BinariesUnavailable),
-        ("runbooks_sandbox.crds", "runbooks_sandbox.binaries", "runbooks_sandbox.endpoints"),
+        (
+            "runbooks_sandbox.crds",
+            "runbooks_sandbox.binaries",
+            "runbooks_sandbox.certificates",
+            "runbooks_sandbox.endpoints",
+        ),
     ),
 )
 

@@ -338,8 +338,11 @@ def test_a_run_goes_on_when_istiod_and_envoy_are_killed_in_the_middle_of_it(isti
         for process in ended:
             process.alive().kill()  # type: ignore[union-attr]
 
-    threading.Timer(1.5, kill).start()
+    killer = threading.Timer(0.8, kill)  # it takes longer than that
+    killer.start()
     outcome = site.sandbox.play("6.4.3")
+    assert killer.finished.is_set()
+    killer.join()
     if outcome["outcome"] != "done and proven":
         assert outcome["reason"]
         outcome = site.sandbox.play("6.4.3")

@@ -28,7 +28,7 @@ from cryptography import x509
 from runbooks import probes
 from runbooks.probes import ProbeFailed
 from runbooks_sandbox import binaries, lifecycle
-from runbooks_sandbox.api import Object, Resource
+from runbooks_sandbox.api import ApiError, Object, Resource
 from runbooks_sandbox.certificates import Certificate, Issued, Refused, field, fields, issue
 from runbooks_sandbox.istio import GATEWAY_ACCOUNT, SERVICE_ACCOUNTS, VIRTUAL_SERVICES, WORKLOAD_ENTRIES
 from runbooks_sandbox.lifecycle import Played
@@ -97,7 +97,11 @@ class Mesh:
 
     def plaintext(self, port: int) -> int | str:
         """The status that a client without mTLS gets at the Pod's address, or ``refused``."""
-        client = http.client.HTTPConnection(self.sidecar, port, timeout=5)
+        try:
+            client = http.client.HTTPConnection(self.sidecar, port, timeout=5)
+        except ApiError as error:
+            assert error.status == 404
+            return "no entry"  # while the Pod is made anew
         try:
             client.request("GET", "/")
             return client.getresponse().status
