@@ -20,6 +20,7 @@ from runbooks.errors import CertificateError
 from runbooks.kinds import SECRET, ObjectRef, kind_of
 from runbooks.manifests import Manifest
 from runbooks.ownership import Owner, Path, others, owners
+from runbooks.snapshot import leaving
 
 DIGEST_PREFIX = "plan-sha256:"  # so that no tool takes a digest for a number
 OUR_MANAGERS = "runbooks-"
@@ -646,3 +647,28 @@ def stale(now: Change, planned: Change) -> tuple[str, ...]:
         for item in now.fields
         if item.path not in planned.rewritten and (item.path, _sha256(item.old), _sha256(item.new)) not in known
     )
+
+
+def undone(planned: Change, desired: Desired, live: Mapping[str, Any] | None) -> tuple[str, ...]:
+    """What is not there any more of a change that was made, and who took it out; empty where all of it is."""
+    if live is None:
+        return (f"{planned.target} was written, and is gone again",)
+    if said := leaving(dict(live)):
+        return (f"{planned.target} was written, and now {said}",)
+    left = change_of(planned.step, desired, live, compare(desired, live))
+    return tuple(
+        f"{planned.target} was written, and {item.path} is not as it was written any more: {item.old!r}{_by(live)}"
+        for item in left.fields
+        if item.path not in planned.rewritten
+    )
+
+
+def _by(live: Mapping[str, Any]) -> str:
+    """Who besides us wrote an object last; a field that was taken out has no owner."""
+    entries = [
+        entry
+        for entry in live["metadata"].get("managedFields", [])
+        if not entry.get("subresource") and not str(entry.get("manager", "")).startswith(OUR_MANAGERS)
+    ]
+    last = max(entries, key=lambda entry: str(entry.get("time", "")), default=None)
+    return f" (last written by {last.get('manager')}, {last.get('time', '')})" if last else " (admission, perhaps)"

@@ -32,6 +32,7 @@ from runbooks.errors import (
     TimedOut,
 )
 from runbooks.journal import Journal
+from runbooks.kinds import NAMESPACE
 from runbooks.manifests import Manifest
 from runbooks.parameters import Parameters, check
 from runbooks.plan import (
@@ -41,6 +42,7 @@ from runbooks.plan import (
     Operation,
     Plan,
     masked,
+    undone,
 )
 from runbooks.planning import Planning
 from runbooks.presence import NOBODY, Person, Question
@@ -51,6 +53,7 @@ from runbooks.procedure.section import Awaited, Section, Step, Wanted
 from runbooks.readiness import State
 from runbooks.rights import Right
 from runbooks.situation import Situation
+from runbooks.snapshot import leaving
 from runbooks.target import identify
 from runbooks.verdicts import EXIT_CODES, Checked, Finding, Outcome, Proof, Verdict, blocking, conclude, few
 from runbooks.wait import Waited
@@ -81,7 +84,9 @@ def open_runbook(section: str, given: Mapping[str, object], person: Person = NOB
     """
     found = SECTIONS[section]
     parameters = check(found.model, given)
-    connection = cluster.connect(parameters.kubeconfig, parameters.context)
+    patience_s = min(parameters.timeout_s, cluster.PATIENCE_S)
+    connection = cluster.connect(parameters.kubeconfig, parameters.context, patience_s)
+    connection.tell(_say)
     return Runbook(found, parameters, connection, identify(connection, parameters), person)
 
 
@@ -111,6 +116,7 @@ class _Story:
         waited: by step, since a cell may be run again.
         checked: likewise.
         run: the cells whose work was done, and has not been overtaken by a later write.
+        undone: what of the writes was not there any more in the end; None until somebody has looked.
     """
 
     mode: str
@@ -125,6 +131,7 @@ class _Story:
     failure: str = ""
     snapshot_is_old: bool = False
     run: set[str] = field(default_factory=set)
+    undone: tuple[str, ...] | None = None
 
 
 class Runbook:
@@ -585,6 +592,7 @@ class Runbook:
     def outcome(self) -> View:
         """The one structured result of the run."""
         self._after("preconditions", self._story.findings is not None)
+        self._story.undone = None
         found, calls = self._outcome(), self._calls
         self.person.ended(found, lambda: self._calls == calls)
         return display.outcome(found)
@@ -603,7 +611,7 @@ class Runbook:
             checked=checked,
             elsewhere=self._section.waiting(self._situation),
             inapplicable=self._section.inapplicable(self._situation),
-            failure=story.failure,
+            failure=story.failure or "; ".join(self._undone()),
             unrun=self._unrun(),
         )
         reason = "; ".join(filter(None, (reason, self._section.remark(self._situation))))
@@ -629,6 +637,38 @@ class Runbook:
             "started": self._started.isoformat(timespec="milliseconds"),
             "finished": finished.isoformat(timespec="milliseconds"),
         }
+
+    def _undone(self) -> tuple[str, ...]:
+        """What this pass has written, and an operator, admission or another hand has taken out again since."""
+        story = self._story
+        if story.undone is None:
+            try:
+                story.undone = tuple(self._looked_back())
+            except RunbookError as error:
+                said = f"whether what was written is still there could not be told: {error.lines()[0]}"
+                story.undone = (said,)
+        return story.undone
+
+    def _looked_back(self) -> Iterable[str]:
+        if self._story.plan is None or not self._story.made or self._story.failure:
+            return
+        pairs = [
+            (wanted, change)
+            for step in self._section.steps
+            for wanted, change in zip(self._objects(step), self._story.plan.of_step(step.id), strict=True)
+            if isinstance(wanted, Desired) and change.target in self._story.made
+        ]
+        kinds = {NAMESPACE, *(wanted.ref.kind for wanted, _ in pairs)}
+        reads = [read for read in self._section.all_reads(self._parameters) if read.kind in kinds]
+        now = self._connection.survey(reads)
+        for wanted, change in pairs:
+            namespace = now.get(NAMESPACE, "", wanted.ref.namespace)
+            if (said := now.unreadable(wanted.ref.kind)) and now.of(wanted.ref) is None:
+                yield f"{change.target} cannot be read any more: {said}"
+            elif said := leaving(namespace):
+                yield f"{change.target} was written, and goes with namespace {wanted.ref.namespace}: {said}"
+            else:
+                yield from undone(change, wanted, now.of(wanted.ref))
 
     def _unapproved(self) -> list[Finding]:
         """Where apply was asked for, and the person who is taken to be there has not approved it."""
