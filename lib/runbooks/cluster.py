@@ -861,7 +861,7 @@ def _raise_for(
         raise ConnectionFailed(
             attempted, "the server does not accept the credentials (401): the token may have expired", "oc login again"
         )
-    if status == 403 and _UNAUTHORIZED.search(message):
+    if status == 403 and (_UNAUTHORIZED.search(message) or not answer.get("message")):
         raise Forbidden(
             attempted,
             message,

@@ -98,8 +98,11 @@ class Planning:
         if unknown and wanted.brought_by and not unknown.versions:
             note = f"planned without the server's opinion: its CRD comes with {wanted.brought_by}"
             return replace(change, notes=(note,))
-        if unknown:
+        if unknown and unknown.versions:
             return replace(change, problems=(f"{unknown.said}; {unknown.remedy}",))
+        if unknown:
+            said = f"the cluster does not know {kind.plural}.{kind.group}; install the operator that brings it"
+            return replace(change, problems=(said,))
         if (said := snapshot.unreadable(kind)) and self._given.mode == "verify":
             # what could not be read is neither missing nor as it should be
             return replace(change, operation=Operation.UNCHANGED, fields=(), unread=said)

@@ -39,7 +39,7 @@ def _absent(live: Live | None) -> State | None:
 
 def _unseen(live: Live) -> State | None:
     """Where the status of an object is of an earlier generation."""
-    generation = live["metadata"].get("generation", 0)
+    generation = live.get("metadata", {}).get("generation", 0)
     observed = (live.get("status") or {}).get("observedGeneration", generation)
     if observed < generation:
         return State(False, f"its operator has seen generation {observed}, not yet {generation}")

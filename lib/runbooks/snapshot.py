@@ -15,10 +15,11 @@ Live = dict[str, Any]
 
 def leaving(live: Live | None) -> str:
     """That an object is being deleted, and what holds it; empty where it is not, or there is none."""
-    metadata = live["metadata"] if live else {}
+    metadata = (live or {}).get("metadata") or {}
     if not (since := metadata.get("deletionTimestamp")):
         return ""
-    finalizers = metadata.get("finalizers") or (live and (live.get("spec") or {}).get("finalizers")) or []
+    # those of a namespace stand in its spec, too
+    finalizers = [*(metadata.get("finalizers") or []), *(((live or {}).get("spec") or {}).get("finalizers") or [])]
     held = f", and waits for its finalizers {', '.join(finalizers)}" if finalizers else ""
     return f"it is being deleted (since {since}){held}"
 

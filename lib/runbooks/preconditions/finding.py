@@ -36,5 +36,8 @@ def unreadable(title: str, situation: Situation[Any], kind: Kind) -> Finding | N
     if not said:
         return None
     if error := situation.snapshot.why_not_served(kind):
-        return not_met(title, error.said, error.remedy)
+        if error.versions:
+            return not_met(title, error.said, error.remedy)
+        remedy = f"install the operator that brings {kind.plural}.{kind.group}"
+        return not_met(title, f"the cluster does not know {kind.name} ({kind.api_version})", remedy)
     return Finding(title, Verdict.UNKNOWN, said, RBAC)
