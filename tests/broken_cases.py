@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from math import inf
 from typing import Any
 
 import urllib3
@@ -119,7 +120,7 @@ KOURIER = (
         {"spec": {"ingress": None}},
     ),
 )
-PARTS = (*ISTIO, *KOURIER)
+PARTS = {"istio": ISTIO, "kourier": KOURIER}
 PATHS = {"istio": ("6.4.2", "6.4.3", "6.4.4", "6.4.6"), "kourier": ("6.4.5",)}
 
 
@@ -231,9 +232,9 @@ class Case:
     name: str
     causes: Callable[[Broken, Part], AbstractContextManager[Armed]]
     fits: Callable[[Part], bool] = lambda _: True
-    words: Callable[[Part], tuple[str, ...]] = lambda _: ()
+    words: tuple[str, ...] = ()
     finishes: bool = False
-    keeps: bool = False
+    keeps: Callable[[Part], bool] = lambda _: False
 
 
 @dataclass
@@ -274,6 +275,11 @@ class Seen:
     third: dict[str, Any]
 
     @property
+    def deadline(self) -> float:
+        """How long the run may have taken: its wait, a proof, and a restart of the API server, and time to work."""
+        return 30 + 2 * float(self.outcome["parameters"]["timeout_s"])
+
+    @property
     def finished(self) -> bool:
         """Whether the first run finished."""
         return bool(self.outcome["exit_code"] == 0)
@@ -286,7 +292,7 @@ class Seen:
 
 def experiment(broken: Broken, case: Case, part: Part) -> Seen:
     """Break the cluster at a step, run; mend it, run again; look."""
-    if not case.keeps:
+    if not case.keeps(part):
         broken.take_away(part)
     with case.causes(broken, part) as armed:
         if armed.before:
@@ -599,7 +605,7 @@ def being_deleted(broken: Broken, part: Part) -> Iterator[Armed]:
         broken.api.delete(part.resource, part.namespace, part.name)
 
     try:
-        yield Armed(at)
+        yield Armed(at, before=not part.amends)
     finally:
         live = broken.get(part)
         assert live is not None
@@ -628,19 +634,18 @@ def namespace_ends(broken: Broken, part: Part) -> Iterator[Armed]:
     finally:
         live = broken.api.request("GET", path)
         broken.api.request("PUT", f"{path}/finalize", {**live, "spec": {"finalizers": []}})
-        labels = before["metadata"]["labels"]
-        anew = {"metadata": {"name": part.namespace, "labels": labels}}
-        broken.sandbox.eventually(lambda: _created(broken, anew))
+        broken.sandbox.eventually(lambda: _created(broken, part.namespace))
+        broken.sandbox.patch(NAMESPACES, "", part.namespace, {"metadata": {"labels": before["metadata"]["labels"]}})
         broken.settle()
 
 
-def _created(broken: Broken, body: Object) -> bool:
+def _created(broken: Broken, name: str) -> bool:
     try:
-        broken.api.request("POST", NAMESPACES.path(), body)
+        broken.api.request("POST", NAMESPACES.path(), {"metadata": {"name": name}})
     except ApiError as error:
         if error.status not in (403, 409):
             raise
-        return False
+        return error.status == 409 and "deletionTimestamp" not in broken.sandbox.get(NAMESPACES, "", name)["metadata"]
     return True
 
 
@@ -872,49 +877,58 @@ def _ready(broken: Broken) -> bool:
         return False
 
 
+_REPORTED = (MEMBER_ROLLS, KNATIVE_SERVINGS, KNATIVE_SERVICES, CONTROL_PLANES)
+_OVERLOADED, _THROTTLED = "the server is overloaded", "too many requests"
+
+
+def _has_crd(part: Part) -> bool:
+    return bool(part.crd)
+
+
+def _is_created(part: Part) -> bool:
+    return not part.amends
+
+
+def _is_reported(part: Part) -> bool:
+    """Whether the run waits for the object's status; an annotation brings no new generation."""
+    return part.resource in _REPORTED and part.step != "annotation"
+
+
 CASES = (
-    Case("conversion webhook down", conversion_down, lambda part: bool(part.crd)),
-    Case("CRD without the expected version", version_not_served, lambda part: bool(part.crd)),
-    Case("admission refuses", refuses, words=lambda _: (WORDS,)),
-    Case("admission answers too late", answers_late),
+    Case("conversion webhook down", conversion_down, _has_crd, ("conversion webhook for", "connection refused")),
+    Case("CRD without the expected version", version_not_served, _has_crd, ("the cluster serves", OTHER_VERSION)),
+    Case("admission refuses", refuses, words=(WORDS,)),
+    Case("admission answers too late", answers_late, words=("rules.platform.example.com", "deadline exceeded")),
     Case("admission takes the change out again", mutates),
-    Case(
-        "namespace is being deleted", namespace_ends, lambda part: bool(part.namespace) and part.namespace != "default"
-    ),
+    Case("namespace is being deleted", namespace_ends, lambda part: part.namespace in (MESH, SERVING)),
     Case(
         "object is being deleted, held by a finalizer",
         being_deleted,
-        lambda p: p.resource is not NAMESPACES,
-        keeps=True,
+        lambda part: part.resource is not NAMESPACES,
+        ("it is being deleted", "example.com/stuck"),
+        keeps=_is_created,
     ),
-    Case("quota reached", quota_reached, lambda part: not part.amends),
-    Case("quota of unknown use", quota_unknown, lambda part: not part.amends),
-    Case(
-        "status never comes",
-        status_never_comes,
-        lambda p: p.resource in (MEMBER_ROLLS, KNATIVE_SERVINGS, KNATIVE_SERVICES, CONTROL_PLANES),
-    ),
-    Case(
-        "status of an old generation",
-        status_is_old,
-        lambda p: p.resource in (MEMBER_ROLLS, KNATIVE_SERVINGS, KNATIVE_SERVICES, CONTROL_PLANES),
-        keeps=True,
-    ),
+    Case("quota reached", quota_reached, _is_created, ("exceeded quota: full",)),
+    Case("quota whose use nobody has counted", quota_unknown, _is_created, ("status unknown for quota: full",)),
+    Case("status never comes", status_never_comes, _is_reported),
+    Case("status of an old generation", status_is_old, _is_reported, ("its operator has seen generation",), keeps=bool),
     Case("operator reverts the change", reverts),
-    Case(
-        "429, Retry-After: 1, twice",
-        answering(2, Answer(429, "too many requests", {"Retry-After": "1"})),
-        finishes=True,
-    ),
+    Case("429, Retry-After: 1, twice", answering(2, Answer(429, _THROTTLED, {"Retry-After": "1"})), finishes=True),
     Case(
         "503, Retry-After: 1, without end",
-        answering(float("inf"), Answer(503, "the server is overloaded", {"Retry-After": "1"})),
+        answering(inf, Answer(503, _OVERLOADED, {"Retry-After": "1"})),
+        words=(_OVERLOADED,),
     ),
-    Case("429, Retry-After: 3600", answering(1, Answer(429, "too many requests", {"Retry-After": "3600"}))),
+    Case("429, Retry-After: 3600", answering(1, Answer(429, _THROTTLED, {"Retry-After": "3600"})), words=(_THROTTLED,)),
     Case("connection cut before the write", answering(1, CUT_BEFORE), finishes=True),
     Case("connection cut after the write", answering(1, CUT_AFTER), finishes=True),
     Case("list expired (410)", lists_expire, finishes=True),
-    Case("API server killed before the step", restarts(0)),
-    Case("API server killed while the step is applied", restarts(0.02)),
-    Case("API server killed while the step is waited for", restarts(0.4)),
+    Case("API server killed before the step", restarts(0), finishes=True),
+    Case("API server killed while the step is applied", restarts(0.02), finishes=True),
+    Case("API server killed while the step is waited for", restarts(0.4), finishes=True),
 )
+
+
+def experiments(ingress: str) -> list[tuple[Case, Part]]:
+    """Every case with every step of a path that it fits."""
+    return [(case, part) for case in CASES for part in PARTS[ingress] if case.fits(part)]

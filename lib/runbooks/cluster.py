@@ -12,6 +12,7 @@ import contextlib
 import functools
 import json
 import logging
+import math
 import os
 import re
 import signal
@@ -55,6 +56,8 @@ _LOGIN_S = 120  # for a login program: some wait for a person in a browser
 _CHUNK = 65536
 _MOST_WORDS = 1000
 _PAGE = 500
+_STARTS_AGAIN_S, _MUTE_AFTER_S = 0.5, 3.0
+_STARTED_S = 60  # after it was away, in which a refusal is asked for once more
 _GONE, _BUSY = 410, (429, 503)
 _LIST_ATTEMPTS = 20
 _METADATA = "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io"
@@ -138,6 +141,8 @@ class _Server:
 
     def __init__(self, patience_s: float) -> None:
         self.patience_s = patience_s
+        self.failed = -math.inf  # when it was last away, on the monotonic clock
+        self.mute = False  # this account may not ask whether it is ready
         self.answered = False  # one that never has is away, and that is said at once
         self.say: Callable[[str], None] = lambda _: None
 
@@ -171,6 +176,8 @@ class _Retries(urllib3.Retry):
         """
         error, response = keywords.get("error"), keywords.get("response")
         slow = isinstance(error, urllib3.exceptions.ReadTimeoutError)
+        if error is not None:
+            self.server.failed = time.monotonic()
         if error is not None and not slow:  # the time counts, and not how often
             keywords["error"] = urllib3.exceptions.HTTPError(error)
         left = super().increment(*args, **keywords)
@@ -399,16 +406,44 @@ class Connection:
         accept: str = _JSON,
     ) -> tuple[dict[str, Any], str]:
         given = {"query": query, "body": body, "content_type": content_type, "accept": accept}
-        status, raw, audit_id, repeated = self._exchange(method, path, attempted, **given)
-        # a group or version that is not there is answered by the server's mux, in plain text
-        if status == 404 and raw.strip() == b"404 page not found":
-            raise self._not_served(path, attempted, audit_id)
-        answer = _decode(raw, self.server, attempted)
-        if status == 403 and _STARTING in str(answer.get("message")):
-            status = 503  # so that a wait goes on, and nobody takes it for a missing right
+        refused, lost, sure = 0.0, False, False
+        while True:
+            status, raw, audit_id, repeated = self._exchange(method, path, attempted, **given)
+            lost = lost or repeated
+            # a group or version that is not there is answered by the server's mux, in plain text
+            if status == 404 and raw.strip() == b"404 page not found":
+                raise self._not_served(path, attempted, audit_id)
+            answer = _decode(raw, self.server, attempted)
+            if status != 403 or sure:
+                break
+            refused = refused or time.monotonic()
+            # one that starts knows no roles yet, so its 403 says nothing about ours; nor does one of a moment ago
+            if not self._starts(answer, time.monotonic() - refused):
+                if time.monotonic() - self._behind.failed > _STARTED_S:
+                    break
+                sure = True
+            elif time.monotonic() - refused > self._behind.patience_s or not patience.allows(_STARTS_AGAIN_S):
+                status = 503
+                break
+            else:
+                patience.pause(_STARTS_AGAIN_S)
         if status >= 400:
-            _raise_for(status, answer, attempted, audit_id, repeated=repeated)
+            _raise_for(status, answer, attempted, audit_id, repeated=lost)
         return answer, audit_id
+
+    def _starts(self, answer: Mapping[str, Any], seconds: float) -> bool:
+        """Whether a refusal comes from an API server that has not read yet what it judges by.
+
+        It says so itself, or is not ready. For a moment it refuses to say even that; where that stays so for a few
+        seconds, this account may not ask, and is not made to wait for it again.
+        """
+        if _STARTING in str(answer.get("message")):
+            return True
+        if self._behind.mute:
+            return False
+        status, _, _, _ = self._exchange("GET", "/readyz", f"asking whether {self.server} is ready", accept="*/*")
+        self._behind.mute = status == 403 and seconds > _MUTE_AFTER_S
+        return status >= 500 or (status == 403 and not self._behind.mute)
 
     def _not_served(self, path: str, attempted: str, audit_id: str) -> NotServed:
         """Why a kind is unknown: its CRD is missing, or has other versions."""

@@ -29,7 +29,7 @@ from runbooks_sandbox import binaries, control_plane, crds, credentials, furnitu
 from runbooks_sandbox.api import Api, ApiError
 from runbooks_sandbox.control_plane import end
 from runbooks_sandbox.endpoints import Endpoints
-from runbooks_sandbox.faults import SLOW, STUCK, acting
+from runbooks_sandbox.faults import SLOW, STUCK, acting, reverting
 from runbooks_sandbox.gateway import LOCAL_PORT, FilesGateway
 from runbooks_sandbox.serverless import serverless
 from runbooks_sandbox.service_mesh import service_mesh
@@ -211,6 +211,7 @@ class Supervisor:
             "deployments": workloads.deployments,
             "replica-sets": workloads.replica_sets,
             "node": workloads.node,
+            "reverting": reverting,
             "garbage": garbage,
         }
 

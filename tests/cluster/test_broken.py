@@ -1,0 +1,87 @@
+"""Clusters that are broken: a run finishes, or stops with the reason, and then a second run finishes; nothing is wrong.
+
+The quick part plays each case at one step. The campaign, ``make soak``, plays each at every step that it fits
+(``tests.broken_table`` writes what was seen into docs/broken-clusters.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from runbooks_sandbox import lifecycle
+from tests import broken_cases as cases
+from tests.broken_cases import CASES, PARTS, Broken, Case, Part
+from tests.conftest import MakesSandboxes
+
+
+@pytest.fixture(scope="module")
+def broken(new_sandbox: MakesSandboxes) -> Iterator[Broken]:
+    """A cluster with the path of Istio complete."""
+    sandbox = new_sandbox()
+    found = Broken(sandbox)
+    found.complete()
+    yield found
+    lifecycle.stop(sandbox.state)
+
+
+@pytest.fixture(scope="module")
+def broken_kourier(new_sandbox: MakesSandboxes) -> Iterator[Broken]:
+    """Likewise for Kourier."""
+    sandbox = new_sandbox(ingress="kourier")
+    found = Broken(sandbox, "kourier")
+    found.complete()
+    yield found
+    lifecycle.stop(sandbox.state)
+
+
+def holds(broken: Broken, case: Case, part: Part) -> None:
+    """Play one, and judge it."""
+    seen = cases.experiment(broken, case, part)
+    reason = seen.outcome["reason"]
+    assert not seen.wrong, f"it said that it was done, and {seen.verified}"
+    assert seen.outcome["exit_code"] in (0, 1)
+    if case.finishes:
+        assert seen.finished, reason
+    if not seen.finished:
+        assert [] == [word for word in case.words if word not in reason], reason
+        assert reason
+    assert seen.seconds < seen.deadline, reason
+    assert (0, "as desired") == (seen.second["exit_code"], seen.third["outcome"]), (seen.second, seen.third)
+
+
+_LEFT_TO_THE_CAMPAIGN = (
+    "quota whose use nobody has counted",
+    "connection cut before the write",
+    "API server killed before the step",
+    "API server killed while the step is waited for",
+)
+_QUICK = [case for case in CASES if case.name not in _LEFT_TO_THE_CAMPAIGN]
+# one step for each case, another one for the next
+_SPREAD = {
+    case.name: fitting[number % len(fitting)]
+    for number, case in enumerate(_QUICK)
+    if (fitting := [part for part in PARTS["istio"] if case.fits(part)])
+}
+
+
+@pytest.mark.parametrize("case", _QUICK, ids=lambda case: case.name)
+def test_it_finishes_or_stops_with_the_reason_and_a_second_run_finishes(broken: Broken, case: Case) -> None:
+    holds(broken, case, _SPREAD[case.name])
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize(
+    ("case", "part"), cases.experiments("istio"), ids=lambda one: getattr(one, "name", "") or str(one)
+)
+def test_at_every_step(broken: Broken, case: Case, part: Part) -> None:
+    holds(broken, case, part)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize(
+    ("case", "part"), cases.experiments("kourier"), ids=lambda one: getattr(one, "name", "") or str(one)
+)
+def test_at_every_step_beside_kourier(broken_kourier: Broken, case: Case, part: Part) -> None:
+    holds(broken_kourier, case, part)
