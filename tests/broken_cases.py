@@ -25,6 +25,7 @@ from typing import Any
 import urllib3
 import yaml
 
+from runbooks import readiness
 from runbooks.display import View
 from runbooks.parameters import read_file
 from runbooks.procedure import SECTIONS
@@ -34,6 +35,7 @@ from runbooks_sandbox.credentials import STAND_INS
 from runbooks_sandbox.world import (
     CONTROL_PLANES,
     CRDS,
+    DEPLOYMENTS,
     GATEWAYS,
     KNATIVE_SERVICES,
     KNATIVE_SERVINGS,
@@ -203,14 +205,16 @@ class Broken:
 
     def _settled(self) -> bool:
         try:
-            found = [
-                live
-                for kind in (CONTROL_PLANES, KNATIVE_SERVINGS)
-                for live in self.api.request("GET", kind.path())["items"]
-            ]
+            installed = self._all(CONTROL_PLANES) + self._all(KNATIVE_SERVINGS)
+            rolled = self._all(DEPLOYMENTS)
         except (ApiError, urllib3.exceptions.HTTPError):
             return False
-        return all(is_true(live, "Ready") for live in found)
+        return all(is_true(live, "Ready") for live in installed) and all(
+            readiness.deployment(live).done for live in rolled
+        )
+
+    def _all(self, kind: Resource) -> list[Object]:
+        return list(self.api.request("GET", kind.path())["items"])
 
 
 # --- an experiment -----------------------------------------------------------------------------------------------
