@@ -293,6 +293,25 @@ class Seen:
         """Whether the first run said that it had finished, and had not."""
         return self.verified is not None and bool(self.verified["exit_code"])
 
+    def amiss(self, case: Case) -> list[str]:
+        """What is not as it has to be."""
+        reason, found = self.outcome["reason"], []
+        if self.wrong:
+            found.append(f"it said that it was done, and verify finds: {self.verified and self.verified['reason']}")
+        if case.finishes and not self.finished:
+            found.append(f"it did not finish: {reason}")
+        if not self.finished:
+            found += [f"{word!r} is not in its reason: {reason}" for word in case.words if word not in reason]
+        if self.outcome["exit_code"] not in (0, 1):
+            found.append(f"its exit code is {self.outcome['exit_code']}")
+        if self.seconds > self.deadline:
+            found.append(f"it took {self.seconds} s")
+        if self.second["exit_code"]:
+            found.append(f"the second run did not finish: {self.second['reason']}")
+        if self.third["outcome"] != "as desired":
+            found.append(f"verify after it: {self.third['reason']}")
+        return found
+
 
 def experiment(broken: Broken, case: Case, part: Part) -> Seen:
     """Break the cluster at a step, run; mend it, run again; look."""

@@ -92,11 +92,14 @@ def main() -> None:
                     sys.stdout.flush()
             finally:
                 lifecycle.stop(state)
-    order = {case.name: number for number, case in enumerate(CASES)}
-    wrong = [seen for seen in found if seen.wrong or seen.second["exit_code"] or seen.third["exit_code"]]
-    said = f", but for {len(wrong)}, which say so" if wrong else ""
-    page = HEAD.format(count=len(found), wrong=said, timeout=cases.TIMEOUT_S)
-    for seen in sorted(found, key=lambda one: order[one.case]):
+    kinds = {case.name: case for case in CASES}
+    order = list(kinds)
+    wrong = [(seen, said) for seen in found if (said := seen.amiss(kinds[seen.case]))]
+    for seen, said in wrong:
+        sys.stdout.write(f"AMISS {seen.case} | {seen.part}: {'; '.join(said)}\n")
+    told = f", but for {len(wrong)} that were not as they have to be" if wrong else ""
+    page = HEAD.format(count=len(found), wrong=told, timeout=cases.TIMEOUT_S)
+    for seen in sorted(found, key=lambda one: order.index(one.case)):
         page += f"| {seen.case} | {seen.part} | {words(seen)} | {seen.seconds} |\n"
     PAGE.write_text(page + FOOT)
     if wrong:
