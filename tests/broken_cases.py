@@ -922,7 +922,7 @@ CASES = (
     Case("CRD without the expected version", version_not_served, _has_crd, ("the cluster serves", OTHER_VERSION)),
     Case("admission refuses", refuses, words=(WORDS,)),
     Case("admission answers too late", answers_late, words=("rules.platform.example.com", "deadline exceeded")),
-    Case("admission takes the change out again", mutates),
+    Case("admission takes the change out again", mutates, words=("was written, and then undone",)),
     Case("namespace is being deleted", namespace_ends, lambda part: part.namespace in (MESH, SERVING)),
     Case(
         "object is being deleted, held by a finalizer",
@@ -935,7 +935,7 @@ CASES = (
     Case("quota whose use nobody has counted", quota_unknown, _is_created, ("status unknown for quota: full",)),
     Case("status never comes", status_never_comes, _is_reported),
     Case("status of an old generation", status_is_old, _is_reported, ("its operator has seen generation",), keeps=bool),
-    Case("operator reverts the change", reverts),
+    Case("operator reverts the change", reverts, words=("was written, and then undone",)),
     Case("429, Retry-After: 1, twice", answering(2, Answer(429, _THROTTLED, {"Retry-After": "1"})), finishes=True),
     Case(
         "503, Retry-After: 1, without end",

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 from importlib import metadata
 from typing import Any, ParamSpec, TypeVar
 
-from runbooks import approval, batch, certificate_folder, cluster, display, wait
+from runbooks import approval, batch, certificate_folder, cluster, display, patience, wait
 from runbooks.approval import Consent
 from runbooks.checks.check import Check
 from runbooks.cluster import Connection
@@ -63,6 +63,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _MANY = 10  # of rights alike, from which on one question for all namespaces is worth it
+_LAST_LOOK_S = 5.0
 _EFFECT_TIMEOUT_S = 60.0  # how long a change may take from the API server to the last proxy
 _UNAPPROVED = "Not run: the plan is not approved. Nothing is changed here."
 _LOOK = "look at the plan above, and approve what it shows"
@@ -611,7 +612,7 @@ class Runbook:
             checked=checked,
             elsewhere=self._section.waiting(self._situation),
             inapplicable=self._section.inapplicable(self._situation),
-            failure=story.failure or "; ".join(self._undone()),
+            failure="; ".join(filter(None, (story.failure, *self._undone()))),
             unrun=self._unrun(),
         )
         reason = "; ".join(filter(None, (reason, self._section.remark(self._situation))))
@@ -643,14 +644,16 @@ class Runbook:
         story = self._story
         if story.undone is None:
             try:
-                story.undone = tuple(self._looked_back())
+                # what has failed already is not waited for much longer
+                with patience.within(_LAST_LOOK_S if story.failure else self._given.timeout_s):
+                    story.undone = tuple(self._looked_back())
             except RunbookError as error:
                 said = f"whether what was written is still there could not be told: {error.lines()[0]}"
-                story.undone = (said,)
+                story.undone = () if story.failure else (said,)
         return story.undone
 
     def _looked_back(self) -> Iterable[str]:
-        if self._story.plan is None or not self._story.made or self._story.failure:
+        if self._story.plan is None or not self._story.made:
             return
         pairs = [
             (wanted, change)
