@@ -74,6 +74,10 @@ class ConnectionFailed(RunbookError):
     """The API server could not be reached, or it does not know who we are."""
 
 
+class Interrupted(RunbookError):
+    """A request was given up before it was sent again, since the run was interrupted."""
+
+
 class WrongCluster(ConnectionFailed):
     """The server that answered is not the one that the parameters name."""
 

@@ -13,11 +13,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
-from runbooks.errors import RunbookError
-
-
-class Interrupted(RunbookError):
-    """A request was given up before it was sent again, because the run was interrupted."""
+from runbooks.errors import Interrupted
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from runbooks import batch, patience
-from runbooks.errors import ServerRefused
+from runbooks.errors import Interrupted, ServerRefused
 
 
 def test_without_a_deadline_every_pause_is_allowed() -> None:
@@ -39,7 +39,7 @@ def test_a_pause_ends_when_nobody_waits_for_it() -> None:
     try:
         threading.Timer(0.05, given_up.set).start()
         began = time.monotonic()
-        with pytest.raises(patience.Interrupted, match="run it again"):
+        with pytest.raises(Interrupted, match="run it again"):
             patience.pause(30)
         assert time.monotonic() - began < 10
     finally:
