@@ -182,7 +182,9 @@ class _Retries(urllib3.Retry):
             keywords["error"] = urllib3.exceptions.HTTPError(error)
         left = super().increment(*args, **keywords)
         redirected = response is not None and bool(response.get_redirect_location())
-        if not (slow or redirected) and not left._may_pause(response):
+        # a certificate that is not accepted will not be in a moment
+        final = isinstance(error, urllib3.exceptions.SSLError) or not left._may_pause(response)
+        if not (slow or redirected) and final:
             reason = error or urllib3.exceptions.ResponseError("too many refusals")
             raise urllib3.exceptions.MaxRetryError(keywords["_pool"], str(args[1:2]), reason) from error
         return left
@@ -924,6 +926,8 @@ def _causes(answer: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
 
 
 def _remedy(message: str, status: int = 0) -> str:
+    if "disruption budget" in message:
+        return "the Pod's PodDisruptionBudget allows none now: see why its other Pods are not ready"
     if status in _BUSY:
         return "the API server is overloaded or just starting: nothing was done; run it again when it has calmed down"
     if "quota" in message:
