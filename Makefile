@@ -68,6 +68,7 @@ docs: $(READY)  ## Write the reference pages and the pictures anew
 soak: $(READY)  ## Long campaigns; run them before a release
 	@$(PYTEST) -m soak -o addopts= tests
 	@$(BIN)/python -m tests.engine_table  # docs/engine.md
+	@$(BIN)/python -m tests.broken_table  # docs/broken-clusters.md
 
 lock: $(READY)  ## Resolve requirements.lock anew
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \

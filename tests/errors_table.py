@@ -94,7 +94,7 @@ GROUPS = (
     Group(
         "The end of a run",
         "What ended a run that did not come to its last cell; [engine.md](engine.md) has how each way to end is told.",
-        (),
+        (errors.GivenUp,),
         ("runbooks.engine",),
     ),
     Group("Records", "Of the archive, its signatures and its keys.", (errors.RecordError, Found)),

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import concurrent.futures
+import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic, TypeVar, cast
 
+from runbooks import patience
 from runbooks.errors import RunbookError
 
 CONNECTIONS = 16  # more bring nothing against one API server (measured with 1,000 NetworkPolicies)
@@ -92,12 +94,15 @@ def _all(
     if len(items) == 1:
         settle(0, lambda: work(items[0]))
         return results
-    with concurrent.futures.ThreadPoolExecutor(CONNECTIONS) as pool:
+    given_up = threading.Event()
+    limits = replace(patience.present(), given_up=given_up)
+    with concurrent.futures.ThreadPoolExecutor(CONNECTIONS, initializer=patience.take, initargs=(limits,)) as pool:
         futures = {pool.submit(work, item): position for position, item in enumerate(items)}
         try:
             for future in _told(futures, say, words):
                 settle(futures[future], future.result)
         except BaseException:  # an interruption or the end: what has not begun does not begin any more
+            given_up.set()
             pool.shutdown(wait=True, cancel_futures=True)
             raise
     return results

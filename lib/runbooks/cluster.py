@@ -12,6 +12,7 @@ import contextlib
 import functools
 import json
 import logging
+import math
 import os
 import re
 import signal
@@ -37,7 +38,7 @@ from kubernetes.config.config_exception import ConfigException
 from kubernetes.config.exec_provider import ExecProvider
 from kubernetes.stream.ws_client import portforward_call
 
-from runbooks import batch, input_file
+from runbooks import batch, input_file, patience
 from runbooks.disclosure import Disclosure
 from runbooks.errors import RBAC, Conflict, ConnectionFailed, Forbidden, NotServed, ServerRefused
 from runbooks.kinds import POD, SECRET, Kind, ObjectRef
@@ -48,18 +49,25 @@ from runbooks.snapshot import Live, Read, Snapshot
 
 _TIMEOUT_S = (5, 60)  # to connect, to go on with the answer
 _ANSWER_S = 300  # for a whole answer, however slowly it trickles in
+PATIENCE_S = 120  # for a server that asks to come back later, or restarts
+_LONGEST_PAUSE_S = 8.0
+_UNASKED = 3  # attempts at a server that refuses, has never answered, and does not ask to come back
 _LOGIN_S = 120  # for a login program: some wait for a person in a browser
 _CHUNK = 65536
 _MOST_WORDS = 1000
 _PAGE = 500
+_STARTS_AGAIN_S, _MUTE_AFTER_S = 0.5, 3.0
+_STARTED_S = 60  # after it was away, in which a refusal is asked for once more
+_GONE, _BUSY = 410, (429, 503)
 _LIST_ATTEMPTS = 20
 _METADATA = "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io"
 _SIZE_METRIC = re.compile(
     r"^apiserver_resource_size_estimate_bytes\{(?P<labels>[^}]*)\}\s+(?P<value>\S+)", re.MULTILINE
 )
 _QUOTED_SWITCH = re.compile(rb"""^[^#\n]*\binsecure-skip-tls-verify["']?\s*:\s*["']""", re.MULTILINE)
-# admission answers with 403 too, and no role would change its mind
-_ADMISSION = re.compile(r"(exceeded|failed) quota|admission webhook|is being terminated|ValidatingAdmissionPolicy")
+# the words of every authorizer; admission and quotas answer with 403 too, and no role would change their mind
+_UNAUTHORIZED = re.compile(r'\bcannot \w+ (resource|path) "')
+_STARTING = "not yet ready to handle request"  # of admission, with 403, while the API server starts
 _APPLY, _JSON_PATCH, _JSON = "application/apply-patch+yaml", "application/json-patch+json", "application/json"
 
 
@@ -79,12 +87,13 @@ class Written:
     audit_id: str
 
 
-def connect(kubeconfig: str, context: str) -> Connection:
+def connect(kubeconfig: str, context: str, patience_s: float = PATIENCE_S) -> Connection:
     """A connection to the cluster that a kubeconfig context names; nothing is requested yet.
 
     Args:
         kubeconfig: path of the file, or empty for the usual one ($KUBECONFIG, else ~/.kube/config).
         context: the context's name, or ``in-cluster`` for the ServiceAccount of the Pod that this runs in.
+        patience_s: how long one request may be sent again and again to a server that is overloaded or restarts.
 
     Raises:
         ConnectionFailed: the file is missing or broken, or has no such context.
@@ -102,15 +111,12 @@ def connect(kubeconfig: str, context: str) -> Connection:
         server = urlsplit(configuration.host)
         if server.scheme not in ("http", "https") or not server.hostname:
             raise ConfigException(f"its server is {configuration.host!r}, and not an https:// address")
+        configuration.connection_pool_maxsize = batch.CONNECTIONS
+        configuration.retries = retries = _Retries(_Server(patience_s))  # both are read when the client is made
         api = ApiClient(configuration)
     except _BROKEN as error:
         remedy = "oc config get-contexts lists the contexts; oc whoami tries the context's login program"
         raise ConnectionFailed(attempted, _without_content(error), remedy) from None
-    configuration.connection_pool_maxsize = batch.CONNECTIONS
-    # a server that is away is said at once; one that is overloaded or restarting is asked again
-    configuration.retries = urllib3.Retry(
-        total=4, connect=1, read=1, status=3, backoff_factor=0.2, status_forcelist=(429, 503), allowed_methods=None
-    )
     disclosure = Disclosure.from_environment()
     if header := configuration.api_key.get("BearerToken") or configuration.api_key.get("authorization"):
         if not (header.isascii() and header.isprintable()):  # the client would quote it
@@ -120,7 +126,95 @@ def connect(kubeconfig: str, context: str) -> Connection:
         disclosure.tell(f"token of the context {context}", header.rpartition(" ")[2].encode())
     if configuration.key_file and Path(configuration.key_file).is_file():
         disclosure.tell(f"client key of the context {context}", Path(configuration.key_file).read_bytes())
-    return Connection(api, context, disclosure)
+    return Connection(api, context, disclosure, retries.server)
+
+
+# --- a server that asks for patience, or restarts ------------------------------------------------------------------
+
+
+class _Server:
+    """What the requests to one server share.
+
+    Args:
+        patience_s: how long one request may be sent again.
+    """
+
+    def __init__(self, patience_s: float) -> None:
+        self.patience_s = patience_s
+        self.failed = -math.inf  # when it was last away, on the monotonic clock
+        self.mute = False  # this account may not ask whether it is ready
+        self.answered = False  # one that never has is away, and that is said at once
+        self.say: Callable[[str], None] = lambda _: None
+
+
+class _Retries(urllib3.Retry):
+    """Retries that are bounded by time: by the server's patience, and by the deadline of what the request is for.
+
+    429 and 503 say that nothing was done, and for how long to wait. Where the connection fails the write may have
+    been done: all that are sent here can be sent twice (server-side apply, and patches that test what they change).
+
+    Args:
+        server: of the requests.
+        since: when the first attempt failed.
+        counts: as ``urllib3.Retry`` takes them.
+    """
+
+    def __init__(self, server: _Server, since: float | None = None, **counts: Any) -> None:
+        self.server, self.since = server, since
+        bounds = {"total": None, "redirect": 3, "read": 1, "raise_on_status": False, "allowed_methods": None}
+        super().__init__(**{**bounds, "status_forcelist": _BUSY, **counts})
+
+    def new(self, **counts: Any) -> _Retries:
+        """The retries that are left."""
+        return super().new(server=self.server, since=self.since or time.monotonic(), **counts)
+
+    def increment(self, *args: Any, **keywords: Any) -> _Retries:
+        """What is left after one more attempt has failed.
+
+        Raises:
+            MaxRetryError: nothing is left.
+        """
+        error, response = keywords.get("error"), keywords.get("response")
+        slow = isinstance(error, urllib3.exceptions.ReadTimeoutError)
+        if error is not None:
+            self.server.failed = time.monotonic()
+        if error is not None and not slow:  # the time counts, and not how often
+            keywords["error"] = urllib3.exceptions.HTTPError(error)
+        left = super().increment(*args, **keywords)
+        redirected = response is not None and bool(response.get_redirect_location())
+        # a certificate that is not accepted will not be in a moment
+        final = isinstance(error, urllib3.exceptions.SSLError) or not left._may_pause(response)
+        if not (slow or redirected) and final:
+            reason = error or urllib3.exceptions.ResponseError("too many refusals")
+            raise urllib3.exceptions.MaxRetryError(keywords["_pool"], str(args[1:2]), reason) from error
+        return left
+
+    def _may_pause(self, response: urllib3.BaseHTTPResponse | None) -> bool:
+        asks = response is not None and "Retry-After" in response.headers
+        if not (asks or self.server.answered) and (response is None or len(self.history) > _UNASKED):
+            return False
+        assert self.since is not None
+        pause = self._pause(response)
+        return time.monotonic() - self.since + pause <= self.server.patience_s and patience.allows(pause)
+
+    def _pause(self, response: urllib3.BaseHTTPResponse | None) -> float:
+        """What the server asks for, and more from attempt to attempt."""
+        asked = self._asked(response) if response is not None else 0.0
+        return max(asked, min(0.25 * 2.0 ** (len(self.history) - 1), _LONGEST_PAUSE_S))
+
+    def _asked(self, response: urllib3.BaseHTTPResponse) -> float:
+        try:
+            return self.get_retry_after(response) or 0.0
+        except urllib3.exceptions.InvalidHeader:
+            return 0.0
+
+    def sleep(self, response: urllib3.BaseHTTPResponse | None = None) -> None:
+        """Pause before the next attempt."""
+        seconds = self._pause(response)
+        said = f"answered {response.status}" if response is not None else "cannot be reached"
+        if seconds >= 1:
+            self.server.say(f"the API server {said}; asking again in {seconds:.0f} s")
+        patience.pause(seconds)
 
 
 def _load(kubeconfig: str, context: str, configuration: Configuration) -> None:
@@ -282,14 +376,19 @@ class Connection:
         api: the configured client.
         context: the kubeconfig context it was made from.
         disclosure: told every value of a Secret before anybody here sees it.
+        server: what its requests share.
     """
 
-    def __init__(self, api: ApiClient, context: str, disclosure: Disclosure) -> None:
-        self._api, self._disclosure = api, disclosure
+    def __init__(self, api: ApiClient, context: str, disclosure: Disclosure, server: _Server) -> None:
+        self._api, self._disclosure, self._behind = api, disclosure, server
         self.context = context
         self.server: str = api.configuration.host
         self.requests: Counter[str] = Counter()
         self._counting = threading.Lock()
+
+    def tell(self, say: Callable[[str], None]) -> None:
+        """Call ``say`` with a line whenever the server lets a request wait for a second or more."""
+        self._behind.say = say
 
     def _count(self, what: str) -> None:
         with self._counting:  # a batch makes requests from several threads
@@ -308,15 +407,74 @@ class Connection:
         content_type: str = _JSON,
         accept: str = _JSON,
     ) -> tuple[dict[str, Any], str]:
-        status, raw, audit_id = self._exchange(
-            method, path, attempted, query=query, body=body, content_type=content_type, accept=accept
-        )
-        # a group that is not installed is answered by the server's mux, in plain text
-        absent = status == 404 and raw.strip() == b"404 page not found"
-        answer = {} if absent else _decode(raw, self.server, attempted)
+        given = {"query": query, "body": body, "content_type": content_type, "accept": accept}
+        refused, lost, sure = 0.0, False, False
+        while True:
+            status, raw, audit_id, repeated = self._exchange(method, path, attempted, **given)
+            lost = lost or repeated
+            # a group or version that is not there is answered by the server's mux, in plain text
+            if status == 404 and raw.strip() == b"404 page not found":
+                raise self._not_served(path, attempted, audit_id)
+            answer = _decode(raw, self.server, attempted)
+            if status != 403 or sure:
+                break
+            refused = refused or time.monotonic()
+            # one that starts knows no roles yet, so its 403 says nothing about ours; nor does one of a moment ago
+            if not self._starts(answer, time.monotonic() - refused):
+                if time.monotonic() - self._behind.failed > _STARTED_S:
+                    break
+                sure = True
+            elif time.monotonic() - refused > self._behind.patience_s or not patience.allows(_STARTS_AGAIN_S):
+                status = 503
+                break
+            else:
+                patience.pause(_STARTS_AGAIN_S)
         if status >= 400:
-            _raise_for(status, answer, attempted, audit_id)
+            _raise_for(status, answer, attempted, audit_id, repeated=lost)
         return answer, audit_id
+
+    def _starts(self, answer: Mapping[str, Any], seconds: float) -> bool:
+        """Whether a refusal comes from an API server that has not read yet what it judges by.
+
+        It says so itself, or is not ready. For a moment it refuses to say even that; where that stays so for a few
+        seconds, this account may not ask, and is not made to wait for it again.
+        """
+        if _STARTING in str(answer.get("message")):
+            return True
+        if self._behind.mute:
+            return False
+        status, _, _, _ = self._exchange("GET", "/readyz", f"asking whether {self.server} is ready", accept="*/*")
+        self._behind.mute = status == 403 and seconds > _MUTE_AFTER_S
+        return status >= 500 or (status == 403 and not self._behind.mute)
+
+    def _not_served(self, path: str, attempted: str, audit_id: str) -> NotServed:
+        """Why a kind is unknown: its CRD is missing, or has other versions."""
+        _, _, group, version, *rest = f"{path}////".split("/")[:8]
+        plural = rest[2] if rest[0] == "namespaces" and rest[2] else rest[0]
+        others = [one for one in self._versions(group) if plural in self._plurals(group, one)]
+        kind = f"{plural}.{group}"
+        if others:
+            said = f"the cluster serves {kind} in version {', '.join(others)} and not in {version}"
+            remedy = "compare the version of the operator that brings it with the supported ones"
+        else:
+            said, remedy = (
+                f"the cluster does not know {kind} ({group}/{version})",
+                f"install the operator that brings {kind}",
+            )
+        return NotServed(attempted, said, remedy, status=404, audit_id=audit_id, versions=tuple(others))
+
+    def _versions(self, group: str) -> list[str]:
+        answer = self._discovered(f"/apis/{group}")
+        return [str(one.get("version")) for one in answer.get("versions") or [] if isinstance(one, Mapping)]
+
+    def _plurals(self, group: str, version: str) -> set[str]:
+        answer = self._discovered(f"/apis/{group}/{version}")
+        return {str(one.get("name")) for one in answer.get("resources") or [] if isinstance(one, Mapping)}
+
+    def _discovered(self, path: str) -> dict[str, Any]:
+        attempted = f"asking what {self.server} serves"
+        status, raw, _, _ = self._exchange("GET", path, attempted, accept=_JSON)
+        return _decode(raw, self.server, attempted) if status == 200 else {}
 
     def _exchange(
         self,
@@ -328,8 +486,8 @@ class Connection:
         body: Any = None,
         content_type: str = _JSON,
         accept: str,
-    ) -> tuple[int, bytes, str]:
-        """Status, body and audit id of the answer."""
+    ) -> tuple[int, bytes, str, bool]:
+        """Status, body and audit id of the answer, and whether an earlier attempt got none."""
         target = f"{path}?{urlencode(query)}" if query else path
         self._count(f"{method} dry run" if query and "dryRun" in query else method)
         # the client serialises JSON patches and JSON itself, other content types it wants as bytes
@@ -343,8 +501,11 @@ class Connection:
             response = self._api.call_api(method, url, headers, content, _request_timeout=_TIMEOUT_S)
             raw = _body(response.response)
         except (ApiException, urllib3.exceptions.HTTPError, OSError) as error:
-            raise _unreachable(self.server, attempted, error) from error
-        return response.status, raw, response.headers.get("Audit-Id", "")
+            unsure = method == "PATCH" and "dryRun" not in (query or {})
+            raise _unreachable(self.server, attempted, error, unsure=unsure) from error
+        self._behind.answered = self._behind.answered or response.status < 500
+        repeated = any(attempt.error for attempt in response.response.retries.history)
+        return response.status, raw, response.headers.get("Audit-Id", ""), repeated
 
     def version(self) -> str:
         """The API server's version, for example ``v1.27.4``.
@@ -393,13 +554,15 @@ class Connection:
         """One object, or None where there is none.
 
         Raises:
-            NotServed: the server does not know the kind.
+            NotServed: the server knows the kind in other versions only.
             Forbidden: the account may not read it.
         """
         ref = ObjectRef(kind, namespace, name)
         try:
             live, _ = self._request("GET", kind.path(namespace, name), f"reading {ref}")
-        except NotServed:
+        except NotServed as error:
+            if error.versions:  # it may well be there
+                raise
             return None
         _found(live, self.server, f"reading {ref}", "metadata", "name")
         self._disclose(kind, live)
@@ -437,15 +600,29 @@ class Connection:
         if label_selector:
             query["labelSelector"] = label_selector
         attempted = f"listing {Read(kind, namespace, name)}"
+        for item in self._items(kind, namespace, attempted, query, metadata_only=metadata_only):
+            self._disclose(kind, item)
+            yield {"apiVersion": kind.api_version, "kind": kind.name, **item}
+
+    def _items(
+        self, kind: Kind, namespace: str, attempted: str, query: dict[str, str], *, metadata_only: bool
+    ) -> list[Live]:
+        """All pages of a list; where the server has forgotten between two of them where it was, all at once."""
+        found: list[Live] = []
         while True:
-            answer = self._page(kind, namespace, attempted, query, metadata_only=metadata_only)
-            for item in answer.get("items") or []:
-                self._disclose(kind, item)
-                yield {"apiVersion": kind.api_version, "kind": kind.name, **item}
+            try:
+                answer = self._page(kind, namespace, attempted, query, metadata_only=metadata_only)
+            except ServerRefused as error:
+                if error.status != _GONE or "continue" not in query:
+                    raise
+                query = {key: value for key, value in query.items() if key not in ("continue", "limit")}
+                found = []
+                continue
+            found += answer.get("items") or []
             token = answer.get("metadata", {}).get("continue")
             if not token:
-                return
-            query["continue"] = token
+                return found
+            query = {**query, "continue": token}
 
     def _page(
         self, kind: Kind, namespace: str, attempted: str, query: Mapping[str, str], *, metadata_only: bool
@@ -478,7 +655,7 @@ class Connection:
         It is the API server's own estimate, out of its metrics. It lags by a minute, and older servers have none.
         """
         attempted = f"reading the metrics of {self.server}"
-        status, raw, _ = self._exchange("GET", "/metrics", attempted, accept="text/plain")
+        status, raw, _, _ = self._exchange("GET", "/metrics", attempted, accept="text/plain")
         return size_estimate(raw.decode(errors="replace"), kind) if status == 200 else None
 
     def survey(self, reads: Iterable[Read]) -> Snapshot:
@@ -553,7 +730,7 @@ class Connection:
             Conflict: others kept changing the list.
             ServerRefused: the object is gone, or validation or admission said no.
         """
-        ref, written = desired.ref, []
+        ref, written, lost = desired.ref, list[Written](), False
         query = {"fieldManager": LIST_MANAGER, "fieldValidation": "Strict"}
         if dry_run:
             query["dryRun"] = "All"
@@ -564,11 +741,14 @@ class Connection:
                 live, _ = self._request("GET", path, f"reading {ref}")
                 additions = [item for item in compare(desired, live).additions if item.shared == shared]
                 if not additions:
+                    if lost:  # an attempt was carried out, and its answer never came
+                        written.append(Written(live, ""))
                     break
                 patch = list_patch(additions[0], live)
                 try:
                     answer = self._request("PATCH", path, attempted, query=query, body=patch, content_type=_JSON_PATCH)
-                except Conflict:
+                except Conflict as error:
+                    lost = lost or error.repeated
                     if attempt == _LIST_ATTEMPTS:
                         raise
                     continue
@@ -649,7 +829,7 @@ def size_estimate(metrics: str, kind: Kind) -> int | None:
 # --- errors, mapped once -----------------------------------------------------------------------------------------
 
 
-def _unreachable(server: str, attempted: str, error: Exception) -> ConnectionFailed:
+def _unreachable(server: str, attempted: str, error: Exception, *, unsure: bool = False) -> ConnectionFailed:
     reason = getattr(error, "reason", None) or error
     said = " ".join(str(reason).split())
     if "certificate has expired" in said or "not yet valid" in said or "valid for" in said or "match" in said:
@@ -658,6 +838,8 @@ def _unreachable(server: str, attempted: str, error: Exception) -> ConnectionFai
         remedy = f"the kubeconfig's certificate-authority does not belong to {server}"
     else:
         remedy = f"check that {server} is up and that this machine may reach it (proxy, firewall, VPN)"
+    if unsure:
+        remedy += "; whether the change was made is not known: run it again, it looks first"
     return ConnectionFailed(attempted, said, remedy)
 
 
@@ -708,13 +890,15 @@ def _found(answer: Mapping[str, Any], server: str, attempted: str, *path: str) -
     return found
 
 
-def _raise_for(status: int, answer: Mapping[str, Any], attempted: str, audit_id: str) -> None:
+def _raise_for(
+    status: int, answer: Mapping[str, Any], attempted: str, audit_id: str, *, repeated: bool = False
+) -> None:
     message = str(answer.get("message") or f"HTTP {status}")
     if status == 401:
         raise ConnectionFailed(
             attempted, "the server does not accept the credentials (401): the token may have expired", "oc login again"
         )
-    if status == 403 and not _ADMISSION.search(message):
+    if status == 403 and (_UNAUTHORIZED.search(message) or not answer.get("message")):
         raise Forbidden(attempted, message, RBAC, status=403, audit_id=audit_id)
     if status == 404:
         remedy = "install the operator, or create the namespace, that is missing: runbook 6.4.1 names it"
@@ -722,8 +906,9 @@ def _raise_for(status: int, answer: Mapping[str, Any], attempted: str, audit_id:
     # a JSON patch whose test failed is answered with 422 and no more than this
     if status == 409 or (status == 422 and not (answer.get("details") or {}).get("causes")):
         remedy = "somebody else writes this object, too: run the notebook again, it will plan what is there now"
-        raise Conflict(attempted, message, remedy, status=status, causes=_causes(answer), audit_id=audit_id)
-    raise ServerRefused(attempted, message, _remedy(message), status=status, audit_id=audit_id)
+        causes = _causes(answer)
+        raise Conflict(attempted, message, remedy, status=status, causes=causes, audit_id=audit_id, repeated=repeated)
+    raise ServerRefused(attempted, message, _remedy(message, status), status=status, audit_id=audit_id)
 
 
 def _causes(answer: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
@@ -736,7 +921,19 @@ def _causes(answer: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
     return tuple(found)
 
 
-def _remedy(message: str) -> str:
+def _remedy(message: str, status: int = 0) -> str:
+    if "disruption budget" in message:
+        return "the Pod's PodDisruptionBudget allows none now: see why its other Pods are not ready"
+    if status in _BUSY:
+        return "the API server is overloaded or just starting: nothing was done; run it again when it has calmed down"
+    if "quota" in message:
+        return "the namespace's ResourceQuota allows no more: free some of it, or have it raised, then run it again"
+    if "is being terminated" in message:
+        return "wait until the namespace is gone, create it anew, and run it again"
+    if "conversion webhook" in message:
+        return "the operator that serves the kind's conversion does not answer: look at its Pods, then run it again"
+    if "failed calling webhook" in message:
+        return "the cluster's own admission does not answer: look at the Pods behind that webhook, then run it again"
     if "admission webhook" in message:
         return "the cluster's own admission refused it; its words above say why"
     if "field not declared in schema" in message or "strict decoding error" in message:

@@ -75,6 +75,10 @@ class ConnectionFailed(RunbookError):
     """The API server could not be reached, or it does not know who we are."""
 
 
+class GivenUp(RunbookError):
+    """A request was given up before it was sent again, since the run was interrupted."""
+
+
 class WrongCluster(ConnectionFailed):
     """The server that answered is not the one that the parameters name."""
 
@@ -107,7 +111,24 @@ class Forbidden(ServerRefused):
 
 
 class NotServed(ServerRefused):
-    """The server does not know this kind of object: its CRD is missing (HTTP 404 on a list)."""
+    """The server does not know this kind of object, or this version of it, or there is no such object (HTTP 404).
+
+    Args:
+        versions: in which the server has the kind instead.
+    """
+
+    def __init__(
+        self,
+        attempted: str,
+        said: str = "",
+        remedy: str = "",
+        *,
+        status: int,
+        audit_id: str = "",
+        versions: tuple[str, ...] = (),
+    ) -> None:
+        super().__init__(attempted, said, remedy, status=status, audit_id=audit_id)
+        self.versions = versions
 
 
 class Conflict(ServerRefused):
@@ -115,6 +136,7 @@ class Conflict(ServerRefused):
 
     Args:
         causes: pairs of field path and field manager, as the server names them.
+        repeated: an earlier attempt at the same request got no answer, so what is in the way may be our own.
     """
 
     def __init__(
@@ -126,9 +148,11 @@ class Conflict(ServerRefused):
         status: int,
         causes: tuple[tuple[str, str], ...] = (),
         audit_id: str = "",
+        repeated: bool = False,
     ) -> None:
         super().__init__(attempted, said, remedy, status=status, audit_id=audit_id)
         self.causes = causes
+        self.repeated = repeated
 
 
 class ChangedSincePlan(RunbookError):

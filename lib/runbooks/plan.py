@@ -20,6 +20,8 @@ from runbooks.errors import CertificateError
 from runbooks.kinds import SECRET, ObjectRef, kind_of
 from runbooks.manifests import Manifest
 from runbooks.ownership import Owner, Path, others, owners
+from runbooks.snapshot import leaving
+from runbooks.verdicts import few
 
 DIGEST_PREFIX = "plan-sha256:"  # so that no tool takes a digest for a number
 OUR_MANAGERS = "runbooks-"
@@ -667,3 +669,36 @@ def stale(now: Change, planned: Change) -> tuple[str, ...]:
         for item in now.fields
         if item.path not in planned.rewritten and (item.path, _sha256(item.old), _sha256(item.new)) not in known
     )
+
+
+def undone(planned: Change, desired: Desired, live: Mapping[str, Any] | None) -> tuple[str, ...]:
+    """What is not there any more of a change that was made, and who took it out; empty where all of it is."""
+    if live is None:
+        return (f"{planned.target} was written, and is gone again",)
+    if said := leaving(dict(live)):
+        return (f"{planned.target} was written, and now {said}",)
+    left = change_of(planned.step, desired, live, compare(desired, live))
+    gone = [item for item in left.fields if item.path not in planned.rewritten]
+    if not gone:
+        return ()
+    said = few((_undone_field(item) for item in gone), ", ")
+    return (f"{planned.target} was written, and then undone{_since(live)}: {said}",)
+
+
+def _undone_field(item: FieldChange) -> str:
+    if item.old is None:
+        return f"{item.path} lacks {item.new!r}" if item.path.endswith("[+]") else f"{item.path} is not there"
+    return f"{item.path} is {item.old!r} and not {item.new!r}"
+
+
+def _since(live: Mapping[str, Any]) -> str:
+    """Who else has written an object since we did; nobody may be named who only takes fields out, or for admission."""
+    entries = [entry for entry in live["metadata"].get("managedFields", []) if not entry.get("subresource")]
+    ours = [str(entry.get("time", "")) for entry in entries if str(entry.get("manager", "")).startswith(OUR_MANAGERS)]
+    written = max(ours, default="")
+    later = sorted(
+        str(entry.get("manager", ""))
+        for entry in entries
+        if str(entry.get("time", "")) >= written and not str(entry.get("manager", "")).startswith(OUR_MANAGERS)
+    )
+    return f" (written since by {few(later)})" if later and written else ""

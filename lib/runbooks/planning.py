@@ -9,6 +9,7 @@ from typing import Any
 from runbooks import batch
 from runbooks.cluster import Connection
 from runbooks.errors import Conflict, Forbidden, ServerRefused
+from runbooks.kinds import NAMESPACE
 from runbooks.plan import (
     Change,
     Desired,
@@ -26,7 +27,7 @@ from runbooks.plan import (
 )
 from runbooks.procedure.section import Wanted
 from runbooks.situation import Situation
-from runbooks.snapshot import Live
+from runbooks.snapshot import Live, leaving
 
 _ATTEMPTS = 5
 
@@ -69,6 +70,8 @@ class Planning:
             return change_of_restart(step, wanted), None
         live = self._situation.snapshot.of(wanted.ref)
         change = change_of(step, wanted, live, compare(wanted, live))
+        if said := self._going(wanted, live):
+            return replace(change, problems=(said,)), None
         if wanted.provided_by:
             note = f"already provided by {wanted.provided_by}"
             return replace(change, operation=Operation.UNCHANGED, fields=(), notes=(note,)), None
@@ -79,13 +82,25 @@ class Planning:
         settled = change.operation is Operation.UNCHANGED or not self._asks
         return change, None if settled else wanted
 
+    def _going(self, wanted: Desired, live: Live | None) -> str:
+        """That the object is on its way out, or its namespace: what is written into it goes with it."""
+        if said := leaving(live):
+            return f"{said}; see to it that it can go, then run this again"
+        namespace = self._situation.snapshot.get(NAMESPACE, "", wanted.ref.namespace)
+        if said := leaving(namespace):
+            return f"namespace {wanted.ref.namespace}: {said}; wait until it is gone, then create it anew"
+        return ""
+
     def _unread(self, wanted: Desired, change: Change) -> Change | None:
         """The change of an object that is not there, where that alone settles what is planned."""
         snapshot, kind = self._situation.snapshot, wanted.ref.kind
-        if snapshot.not_served(kind) and wanted.brought_by:
+        unknown = snapshot.why_not_served(kind)
+        if unknown and wanted.brought_by and not unknown.versions:
             note = f"planned without the server's opinion: its CRD comes with {wanted.brought_by}"
             return replace(change, notes=(note,))
-        if snapshot.not_served(kind):
+        if unknown and unknown.versions:
+            return replace(change, problems=(f"{unknown.said}; {unknown.remedy}",))
+        if unknown:
             said = f"the cluster does not know {kind.plural}.{kind.group}; install the operator that brings it"
             return replace(change, problems=(said,))
         if (said := snapshot.unreadable(kind)) and self._given.mode == "verify":

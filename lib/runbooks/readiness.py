@@ -9,9 +9,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from runbooks.snapshot import Live, leaving
 from runbooks.verdicts import few
-
-Live = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -30,6 +29,23 @@ class State:
 _MISSING = State(False, "it does not exist yet")
 
 
+def _absent(live: Live | None) -> State | None:
+    """Where an object is not there, or is on its way out."""
+    if live is None:
+        return _MISSING
+    said = leaving(live)
+    return State(False, said) if said else None
+
+
+def _unseen(live: Live) -> State | None:
+    """Where the status of an object is of an earlier generation."""
+    generation = live.get("metadata", {}).get("generation", 0)
+    observed = (live.get("status") or {}).get("observedGeneration", generation)
+    if observed < generation:
+        return State(False, f"its operator has seen generation {observed}, not yet {generation}")
+    return None
+
+
 def condition(live: Live, name: str) -> Mapping[str, Any]:
     """One entry of ``status.conditions``; empty where there is none."""
     for entry in live.get("status", {}).get("conditions", []):
@@ -42,10 +58,8 @@ def conditions(live: Live | None, *names: str) -> State:
     """Done when all the named conditions are True for the object's current generation."""
     if live is None:
         return _MISSING
-    generation = live["metadata"].get("generation", 0)
-    observed = live.get("status", {}).get("observedGeneration", generation)
-    if observed < generation:
-        return State(False, f"its operator has seen generation {observed}, not yet {generation}")
+    if amiss := _absent(live) or _unseen(live):
+        return amiss
     pending = [_words(name, condition(live, name)) for name in names if condition(live, name).get("status") != "True"]
     return State(not pending, "; ".join(pending))
 
@@ -59,7 +73,7 @@ def _words(name: str, entry: Mapping[str, Any]) -> str:
 
 def exists(live: Live | None) -> State:
     """Done when the object is there."""
-    return State(True) if live is not None else _MISSING
+    return _absent(live) or State(True)
 
 
 def running(pods: Iterable[Live]) -> list[Live]:
@@ -94,6 +108,8 @@ def member_roll(live: Live | None, members: Iterable[str]) -> State:
     """ServiceMeshMemberRoll: the given members are configured; other teams' pending members do not count."""
     if live is None:
         return _MISSING
+    if amiss := _absent(live) or _unseen(live):
+        return amiss
     status = live.get("status", {})
     configured = set(status.get("configuredMembers") or [])
     reasons = {entry["namespace"]: entry.get("conditions", []) for entry in status.get("memberStatuses") or []}

@@ -13,6 +13,17 @@ from runbooks.kinds import Kind, ObjectRef
 Live = dict[str, Any]
 
 
+def leaving(live: Live | None) -> str:
+    """That an object is being deleted, and what holds it; empty where it is not, or there is none."""
+    metadata = (live or {}).get("metadata") or {}
+    if not (since := metadata.get("deletionTimestamp")):
+        return ""
+    # those of a namespace stand in its spec, too
+    finalizers = [*(metadata.get("finalizers") or []), *(((live or {}).get("spec") or {}).get("finalizers") or [])]
+    held = f", and waits for its finalizers {', '.join(finalizers)}" if finalizers else ""
+    return f"it is being deleted (since {since}){held}"
+
+
 @dataclass(frozen=True, order=True)
 class Read:
     """One list request.
@@ -100,7 +111,12 @@ class Snapshot:
 
     def not_served(self, kind: Kind) -> bool:
         """Whether the server does not know the kind: its CRD is missing."""
-        return any(isinstance(e, NotServed) for read, e in self.refused.items() if read.kind == kind)
+        return self.why_not_served(kind) is not None
+
+    def why_not_served(self, kind: Kind) -> NotServed | None:
+        """The server's word that it does not know the kind, or not in this version."""
+        errors = (error for read, error in self.refused.items() if read.kind == kind)
+        return next((error for error in errors if isinstance(error, NotServed)), None)
 
     def is_narrowed(self, kind: Kind) -> bool:
         """Whether objects of a kind were read in some namespaces only, since the account may not list all."""

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 from importlib import metadata
 from typing import Any, ParamSpec, TypeVar
 
-from runbooks import approval, batch, certificate_folder, cluster, display, wait
+from runbooks import approval, batch, certificate_folder, cluster, display, patience, wait
 from runbooks.approval import Consent
 from runbooks.checks.check import Check
 from runbooks.cluster import Connection
@@ -32,6 +32,7 @@ from runbooks.errors import (
     TimedOut,
 )
 from runbooks.journal import Journal
+from runbooks.kinds import NAMESPACE
 from runbooks.manifests import Manifest
 from runbooks.parameters import Parameters, check
 from runbooks.plan import (
@@ -41,6 +42,7 @@ from runbooks.plan import (
     Operation,
     Plan,
     masked,
+    undone,
 )
 from runbooks.planning import Planning
 from runbooks.presence import NOBODY, Person, Question
@@ -51,6 +53,7 @@ from runbooks.procedure.section import Awaited, Section, Step, Wanted
 from runbooks.readiness import State
 from runbooks.rights import Right
 from runbooks.situation import Situation
+from runbooks.snapshot import leaving
 from runbooks.target import identify
 from runbooks.verdicts import EXIT_CODES, NEXT, Checked, Finding, Outcome, Proof, Verdict, blocking, conclude, few
 from runbooks.wait import Waited
@@ -60,6 +63,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _MANY = 10  # of rights alike, from which on one question for all namespaces is worth it
+_LAST_LOOK_S = 5.0
 _EFFECT_TIMEOUT_S = 60.0  # how long a change may take from the API server to the last proxy
 _UNAPPROVED = "Not run: the plan is not approved. Nothing is changed here."
 _LOOK = "look at the plan above, and approve what it shows"
@@ -81,7 +85,9 @@ def open_runbook(section: str, given: Mapping[str, object], person: Person = NOB
     """
     found = SECTIONS[section]
     parameters = check(found.model, given)
-    connection = cluster.connect(parameters.kubeconfig, parameters.context)
+    patience_s = min(parameters.timeout_s, cluster.PATIENCE_S)
+    connection = cluster.connect(parameters.kubeconfig, parameters.context, patience_s)
+    connection.tell(_say)
     return Runbook(found, parameters, connection, identify(connection, parameters), person)
 
 
@@ -111,6 +117,7 @@ class _Story:
         waited: by step, since a cell may be run again.
         checked: likewise.
         run: the cells whose work was done, and has not been overtaken by a later write.
+        undone: what of the writes was not there any more in the end; None until somebody has looked.
     """
 
     mode: str
@@ -126,6 +133,7 @@ class _Story:
     snapshot_is_old: bool = False
     written_at: dt.datetime | None = None
     run: set[str] = field(default_factory=set)
+    undone: tuple[str, ...] | None = None
 
 
 class Runbook:
@@ -591,6 +599,7 @@ class Runbook:
     def outcome(self) -> View:
         """The one structured result of the run."""
         self._after("preconditions", self._story.findings is not None)
+        self._story.undone = None
         found, calls = self._outcome(), self._calls
         self.person.ended(found, lambda: self._calls == calls)
         return display.outcome(found)
@@ -609,7 +618,7 @@ class Runbook:
             checked=checked,
             elsewhere=self._section.waiting(self._situation),
             inapplicable=self._section.inapplicable(self._situation),
-            failure=story.failure,
+            failure="; ".join(filter(None, (story.failure, *self._undone()))),
             unrun=self._unrun(),
         )
         reason = "; ".join(filter(None, (reason, self._section.remark(self._situation))))
@@ -635,6 +644,40 @@ class Runbook:
             "started": self._started.isoformat(timespec="milliseconds"),
             "finished": finished.isoformat(timespec="milliseconds"),
         }
+
+    def _undone(self) -> tuple[str, ...]:
+        """What this pass has written, and an operator, admission or another hand has taken out again since."""
+        story = self._story
+        if story.undone is None:
+            try:
+                # what has failed already is not waited for much longer
+                with patience.within(_LAST_LOOK_S if story.failure else self._given.timeout_s):
+                    story.undone = tuple(self._looked_back())
+            except RunbookError as error:
+                said = f"whether what was written is still there could not be told: {error.lines()[0]}"
+                story.undone = () if story.failure else (said,)
+        return story.undone
+
+    def _looked_back(self) -> Iterable[str]:
+        if self._story.plan is None or not self._story.made:
+            return
+        pairs = [
+            (wanted, change)
+            for step in self._section.steps
+            for wanted, change in zip(self._objects(step), self._story.plan.of_step(step.id), strict=True)
+            if isinstance(wanted, Desired) and change.target in self._story.made
+        ]
+        kinds = {NAMESPACE, *(wanted.ref.kind for wanted, _ in pairs)}
+        reads = [read for read in self._section.all_reads(self._parameters) if read.kind in kinds]
+        now = self._connection.survey(reads)
+        for wanted, change in pairs:
+            namespace = now.get(NAMESPACE, "", wanted.ref.namespace)
+            if (said := now.unreadable(wanted.ref.kind)) and now.of(wanted.ref) is None:
+                yield f"{change.target} cannot be read any more: {said}"
+            elif said := leaving(namespace):
+                yield f"{change.target} was written, and goes with namespace {wanted.ref.namespace}: {said}"
+            else:
+                yield from undone(change, wanted, now.of(wanted.ref))
 
     def _unapproved(self) -> list[Finding]:
         """Where apply was asked for, and the person who is taken to be there has not approved it."""

@@ -6,11 +6,13 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from runbooks import patience
 from runbooks.errors import ConnectionFailed, ServerRefused, TimedOut
 from runbooks.readiness import State
 
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 2.0
 _LINE_EVERY_S = 10.0
+_TOO_MANY = 429
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,8 @@ def until(
     reasons: dict[str, str] = {}
     while True:
         for title, judge in list(pending.items()):
-            state = _look(judge)
+            with patience.within(timeout_s - (time.monotonic() - start)):
+                state = _look(judge)
             elapsed = time.monotonic() - start
             looks[title] = Look(title, state.done, state.message, round(elapsed, 2))
             done = f"[{len(judges) - len(pending) + state.done}/{len(judges)}]"
@@ -99,6 +102,6 @@ def _look(judge: Callable[[], State]) -> State:
     except ConnectionFailed as error:
         return State(False, error.lines()[0])
     except ServerRefused as error:
-        if error.status < 500:
+        if error.status < 500 and error.status != _TOO_MANY:
             raise
         return State(False, error.lines()[0])

@@ -5,7 +5,6 @@ Whatever happened between the plan and the write stops it: what is written is wh
 
 from __future__ import annotations
 
-import contextlib
 import datetime as dt
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -28,7 +27,7 @@ from runbooks.plan import (
     stale,
 )
 from runbooks.situation import Situation
-from runbooks.snapshot import Live
+from runbooks.snapshot import Live, leaving
 from runbooks.verdicts import few
 
 Pending = tuple[Desired | DesiredFile | DesiredRestart, Change]
@@ -109,13 +108,19 @@ class Writing:
     # --- objects -------------------------------------------------------------------------------------------------
 
     def _object(self, wanted: Desired, planned: Change) -> None:
+        lost = False
         if planned.operation is Operation.CREATE:
             # nothing need be read first: the server refuses to create what another run has just created
-            with contextlib.suppress(Conflict):
+            try:
                 self._server_side_apply(wanted, None, planned)
+            except Conflict as error:
+                lost = error.repeated
+            else:
                 return
         live = self._unchanged(wanted, planned)
         difference = compare(wanted, live)
+        if lost and difference.operation is Operation.UNCHANGED:
+            self._made(planned)  # the first attempt was carried out, and its answer never came
         if live is None or difference.leaves:
             try:
                 self._server_side_apply(wanted, live, planned)
@@ -134,6 +139,8 @@ class Writing:
         """
         ref = wanted.ref
         live, seen = self._connection.get(ref.kind, ref.namespace, ref.name), self._situation.snapshot.of(ref)
+        if going := leaving(live):
+            raise ChangedSincePlan(f"applying {ref}", going, f"see to it that it can go, then {_AGAIN}")
         if planned.operation is Operation.UPDATE:
             if live is None:
                 raise ChangedSincePlan(f"applying {ref}", "it was deleted since it was planned", _AGAIN)

@@ -177,7 +177,7 @@ def fault_list() -> None:
 def fault_on(fault_name: str, value: str, name: str) -> None:
     """Switch a fault on."""
     lifecycle.switch(State(name), fault_name, value, on=True)
-    click.echo(f"{fault_name} is on")
+    click.echo(f"{fault_name}: done" if FAULTS[fault_name].kills else f"{fault_name} is on")
 
 
 @fault.command("off")

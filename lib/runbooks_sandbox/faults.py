@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from runbooks_sandbox.api import Api, ApiError, Object, Resource
 from runbooks_sandbox.world import GATEWAYS, MEMBER_ROLLS, Remove, StandIn, Want, World
 
-SLOW, STUCK, REFUSES = "slow-operators", "stuck-operators", "webhook-refuses"
+SLOW, STUCK, REFUSES, REVERTS = "slow-operators", "stuck-operators", "webhook-refuses", "operator-reverts"
 _SLOW_S = 5
 _MESH = "istio-system"
 _TEAM, _ARGOCD = "another-team", "argocd-controller"
 _ABSENT = "a-namespace-that-does-not-exist"
+_REVERTED, _REVERTER = ("knative-local-gateway", "knative-serving"), "another-operator"
 _CONTESTED = ("knative-ingress-gateway", "knative-serving")
 
 
@@ -29,6 +30,7 @@ class Fault:
         fits: whether a value can be read.
         switched_on: what is done to the cluster at once, besides the stand-ins looking at the switch.
         switched_off: how that is undone.
+        kills: the process that is killed, where the fault is an act: it is started again, and nothing stays on.
     """
 
     name: str
@@ -37,6 +39,7 @@ class Fault:
     fits: Callable[[str], bool] = lambda _: True
     switched_on: Callable[[Api], None] = lambda _: None
     switched_off: Callable[[Api], None] = lambda _: None
+    kills: str = ""
 
     def problem(self, value: str) -> str:
         """What is wrong with a value, or empty."""
@@ -66,6 +69,16 @@ def acting(operator: StandIn, clock: Callable[[], float] = time.monotonic) -> St
         return operator(world, faults)
 
     return act
+
+
+def reverting(world: World, faults: Mapping[str, str]) -> Iterable[Want]:
+    """An operator that undoes each change of one Gateway for as long as the fault is on."""
+    name, namespace = _REVERTED
+    if REVERTS in faults and world.get(GATEWAYS, namespace, name):
+        server = {"port": {"number": 8081, "name": "http", "protocol": "HTTP"}, "hosts": ["nobody.example.com"]}
+        yield Want(
+            GATEWAYS, {"metadata": {"name": name, "namespace": namespace}, "spec": {"servers": [server]}}, _REVERTER
+        )
 
 
 # --- what other people do to the cluster -------------------------------------------------------------------------
@@ -165,7 +178,11 @@ FAULTS = {
             "a number of seconds, 5 unless given",
             lambda text: _seconds(text) >= 0,
         ),
-        Fault(STUCK, "the operators do nothing at all"),
+        Fault(STUCK, "the operators do nothing at all, so no status comes, or it is of an old generation"),
+        Fault(
+            REVERTS, "another operator undoes every change of Gateway knative-local-gateway, and owns its servers then"
+        ),
+        Fault("api-server-restarts", "the API server is killed once, and starts again", kills="kube-apiserver"),
         Fault(
             "absent-member",
             "another team's member of the roll is a namespace that does not exist",

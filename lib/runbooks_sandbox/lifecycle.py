@@ -360,6 +360,11 @@ def switch(state: State, name: str, value: str, *, on: bool) -> None:
         raise WrongCall(attempted, problem, "runbooks sandbox fault list shows what each takes")
     if state.phase() != READY:
         raise SandboxError(attempted, f"sandbox {state.name} does not run", "runbooks sandbox start")
+    if fault.kills:
+        process = state.processes()[fault.kills].alive() if on else None
+        if process is not None:
+            process.kill()
+        return
     with state.locked(), _answering(state, attempted):
         (fault.switched_on if on else fault.switched_off)(_api(state))
         others = {key: text for key, text in state.faults_on().items() if key != name}

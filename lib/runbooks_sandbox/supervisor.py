@@ -29,7 +29,7 @@ from runbooks_sandbox import binaries, control_plane, crds, credentials, furnitu
 from runbooks_sandbox.api import Api, ApiError
 from runbooks_sandbox.control_plane import end
 from runbooks_sandbox.endpoints import Endpoints
-from runbooks_sandbox.faults import SLOW, STUCK, acting
+from runbooks_sandbox.faults import SLOW, STUCK, acting, reverting
 from runbooks_sandbox.gateway import FilesGateway, Gateway
 from runbooks_sandbox.istiod import IstioGateway
 from runbooks_sandbox.serverless import serverless
@@ -255,6 +255,7 @@ class Supervisor:
             "deployments": workloads.deployments,
             "replica-sets": workloads.replica_sets,
             "node": workloads.node,
+            "reverting": reverting,
             "garbage": garbage,
         }
 

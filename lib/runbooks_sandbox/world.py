@@ -256,7 +256,8 @@ class Loop:
     def _want(self, want: Want) -> None:
         body = {"apiVersion": want.resource.api_version, "kind": want.resource.kind, **want.manifest}
         status = body.pop("status", None)
-        self._apply(want, body, status=False)
+        if status is None or len(body) > _ADDRESSED or body["metadata"] != _address(body["metadata"]):
+            self._apply(want, body, status=False)  # a status alone must not bring back what somebody has just deleted
         if status is not None:
             self._apply(want, {**body, "metadata": _address(body["metadata"]), "status": status}, status=True)
 
@@ -279,6 +280,9 @@ class Loop:
         )
         self._applied[key] = digest
         self._world.remember(want.resource, answer)
+
+
+_ADDRESSED = 3  # apiVersion, kind and metadata
 
 
 def _address(metadata: Object) -> Object:

@@ -28,7 +28,7 @@ from cryptography import x509
 from runbooks import probes
 from runbooks.probes import ProbeFailed
 from runbooks_sandbox import binaries, lifecycle
-from runbooks_sandbox.api import ApiError, Object, Resource
+from runbooks_sandbox.api import Object, Resource
 from runbooks_sandbox.certificates import Certificate, Issued, Refused, field, fields, issue
 from runbooks_sandbox.istio import GATEWAY_ACCOUNT, SERVICE_ACCOUNTS, VIRTUAL_SERVICES, WORKLOAD_ENTRIES
 from runbooks_sandbox.lifecycle import Played
@@ -84,6 +84,10 @@ class Mesh:
         """The loopback address that stands for the Pod's."""
         return str(self.entry(self.revision)["address"])
 
+    def has_entry(self) -> bool:
+        entries = self.sandbox.api.request("GET", WORKLOAD_ENTRIES.path(APP))["items"]
+        return self.revision in {live["metadata"]["name"] for live in entries}
+
     def entry(self, name: str) -> Object:
         return dict(self.sandbox.get(WORKLOAD_ENTRIES, APP, name)["spec"])
 
@@ -97,11 +101,9 @@ class Mesh:
 
     def plaintext(self, port: int) -> int | str:
         """The status that a client without mTLS gets at the Pod's address, or ``refused``."""
-        try:
-            client = http.client.HTTPConnection(self.sidecar, port, timeout=5)
-        except ApiError as error:
-            assert error.status == 404
+        if not self.has_entry():
             return "no entry"  # while the Pod is made anew
+        client = http.client.HTTPConnection(self.sidecar, port, timeout=5)
         try:
             client.request("GET", "/")
             return client.getresponse().status

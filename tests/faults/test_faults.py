@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -64,7 +66,7 @@ def test_a_fault_is_on_until_it_is_switched_off(running: Shell) -> None:
 
 
 def test_every_fault_goes_on_and_off_and_on_again(running: Shell) -> None:
-    for name in FAULTS:
+    for name in (name for name, fault in FAULTS.items() if not fault.kills):
         for on in (True, True, False, False, True, False):
             lifecycle.switch(running.state, name, "", on=on)
     assert {} == running.state.faults_on()
@@ -160,6 +162,45 @@ def test_data_and_faults_stay_over_a_restart_and_no_fault_keeps_it_from_starting
 
 def test_a_fault_needs_a_running_sandbox(shell: Shell) -> None:
     assert "does not run" in shell.run("fault", "on", "stuck-operators", code=1)
+
+
+def test_an_operator_undoes_what_is_changed_until_it_is_switched_off(running: Shell) -> None:
+    def servers(host: str) -> dict[str, Any]:
+        one = {"port": {"number": 8081, "name": "http", "protocol": "HTTP"}, "hosts": [host]}
+        address = {"name": "knative-local-gateway", "namespace": "knative-serving"}
+        kind = {"apiVersion": "networking.istio.io/v1alpha3", "kind": "Gateway"}
+        return {**kind, "metadata": address, "spec": {"selector": {"istio": "ingressgateway"}, "servers": [one]}}
+
+    def hosts() -> list[str]:
+        live = get(running, GATEWAYS, "knative-serving", "knative-local-gateway") or {}
+        return list(live["spec"]["servers"][0]["hosts"])
+
+    running.api.apply(servers("*"), GATEWAYS, "somebody")
+    running.run("fault", "on", "operator-reverts")
+    for _ in range(2):
+        eventually(lambda: hosts() == ["nobody.example.com"], 10)
+        running.api.apply(servers("*"), GATEWAYS, "somebody")
+    eventually(lambda: hosts() == ["nobody.example.com"], 10)
+    running.run("fault", "off", "operator-reverts")
+    eventually(lambda: settled(running, servers("*"), hosts), 10)
+    running.api.delete(GATEWAYS, "knative-serving", "knative-local-gateway")
+
+
+def settled(shell: Shell, manifest: dict[str, Any], hosts: Callable[[], list[str]]) -> bool:
+    """Whether what somebody applies stays for a while."""
+    shell.api.apply(manifest, GATEWAYS, "somebody")
+    time.sleep(1)
+    return hosts() == ["*"]
+
+
+def test_a_restart_is_an_act_and_leaves_no_fault_on(running: Shell) -> None:
+    before = running.pid("kube-apiserver")
+    assert "api-server-restarts: done" in running.run("fault", "on", "api-server-restarts")
+    assert {} == running.state.faults_on()
+    eventually(lambda: running.pid("kube-apiserver") != before, 10)
+    eventually(lambda: answers(running), 30)
+    running.run("fault", "off", "api-server-restarts")
+    assert answers(running)
 
 
 # --- processes that die ------------------------------------------------------------------------------------------

@@ -859,3 +859,57 @@ def test_a_plan_to_create_goes_on_where_another_run_created_the_object_meanwhile
 
 def test_desired_names_its_object() -> None:
     assert "ServiceMeshMemberRoll istio-system/default" == str(roll("a").ref)
+
+
+WRITTEN = Desired(manifests.local_gateway_http())
+
+
+def _planned() -> plan.Change:
+    return plan.change_of("gateways", WRITTEN, None, plan.compare(WRITTEN, None))
+
+
+def _stored(**changes: Any) -> dict[str, Any]:
+    return {**copy.deepcopy(dict(WRITTEN.manifest)), **changes}
+
+
+def test_what_is_as_it_was_written_is_not_undone() -> None:
+    assert () == plan.undone(_planned(), WRITTEN, _stored())
+
+
+def test_what_was_written_and_is_gone_or_going_is_told() -> None:
+    (said,) = plan.undone(_planned(), WRITTEN, None)
+    assert said.endswith("was written, and is gone again")
+    going = {**WRITTEN.manifest["metadata"], "deletionTimestamp": "2026-01-01T00:00:00Z"}
+    (said,) = plan.undone(_planned(), WRITTEN, _stored(metadata=going))
+    assert "it is being deleted (since 2026-01-01T00:00:00Z)" in said
+
+
+def test_what_was_undone_is_told_with_who_has_written_since() -> None:
+    live = _stored()
+    live["spec"]["servers"][0]["hosts"] = ["nobody.example.com"]
+    managers = [
+        {"manager": "runbooks-6.4.3", "operation": "Apply", "time": "2026-01-01T00:00:02Z"},
+        {"manager": "kubectl-edit", "operation": "Update", "time": "2026-01-01T00:00:01Z"},
+        {"manager": "istiod", "operation": "Update", "time": "2026-01-01T00:00:03Z", "subresource": "status"},
+    ]
+    live["metadata"]["managedFields"] = managers
+    (said,) = plan.undone(_planned(), WRITTEN, live)
+    assert said.endswith("then undone: spec.servers[0].hosts[0] is 'nobody.example.com' and not '*'")
+    managers[1] |= {"manager": "an-operator", "time": "2026-01-01T00:00:02Z"}
+    (said,) = plan.undone(_planned(), WRITTEN, live)
+    assert "then undone (written since by an-operator): " in said
+
+
+def test_an_entry_that_was_taken_out_of_a_shared_list_is_told() -> None:
+    desired = roll("default", "shop")
+    planned = plan.change_of("member-roll", desired, None, plan.compare(desired, None))
+    live = {"metadata": {"name": "default", "namespace": "istio-system"}, "spec": {"members": ["shop"]}}
+    (said,) = plan.undone(planned, desired, live)
+    assert said.endswith("then undone: spec.members[+] lacks 'default'")
+
+
+def test_what_admission_rewrote_in_the_plan_already_is_not_undone() -> None:
+    live = _stored()
+    live["spec"]["servers"][0]["hosts"] = ["nobody.example.com"]
+    (item,) = plan.change_of("gateways", WRITTEN, live, plan.compare(WRITTEN, live)).fields
+    assert () == plan.undone(replace(_planned(), rewritten=(item.path,)), WRITTEN, live)

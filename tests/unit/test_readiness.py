@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import yaml
@@ -244,3 +245,32 @@ def pod(uid: str, ready: str = "True") -> dict[str, object]:
 )
 def test_a_pod_is_replaced_when_as_many_others_are_ready(pods: list[dict[str, object]], expected: State) -> None:
     assert expected == readiness.replaced(pods, pod("gone"), 2)
+
+
+DELETED = {"deletionTimestamp": "2026-01-01T00:00:00Z", "finalizers": ["example.com/stuck"]}
+
+
+@pytest.mark.parametrize(
+    "judge",
+    [
+        readiness.exists,
+        readiness.control_plane,
+        readiness.knative_serving,
+        readiness.knative_service,
+        lambda live: readiness.member_roll(live, []),
+    ],
+)
+def test_what_is_being_deleted_is_never_ready(judge: Callable[[Any], State]) -> None:
+    names = ("InstallSucceeded", "DependenciesInstalled", "DeploymentsAvailable", "Ready", "Reconciled")
+    conditions = [{"type": name, "status": "True"} for name in (*names, "ConfigurationsReady", "RoutesReady")]
+    live = {"metadata": {"generation": 1}, "status": {"conditions": conditions, "observedGeneration": 1}}
+    assert State(True) == judge(live)
+    said = "it is being deleted (since 2026-01-01T00:00:00Z), and waits for its finalizers example.com/stuck"
+    assert State(False, said) == judge({**live, "metadata": {"generation": 1, **DELETED}})
+
+
+def test_members_that_an_earlier_generation_of_the_roll_had_do_not_count() -> None:
+    roll = {"metadata": {"generation": 3}, "status": {"observedGeneration": 1, "configuredMembers": ["shop"]}}
+    assert State(False, "its operator has seen generation 1, not yet 3") == readiness.member_roll(roll, ["shop"])
+    roll["status"]["observedGeneration"] = 3
+    assert State(True) == readiness.member_roll(roll, ["shop"])

@@ -35,7 +35,9 @@ def unreadable(title: str, situation: Situation[Any], kind: Kind) -> Finding | N
     said = situation.snapshot.unreadable(kind)
     if not said:
         return None
-    if situation.snapshot.not_served(kind):
+    if error := situation.snapshot.why_not_served(kind):
+        if error.versions:
+            return not_met(title, error.said, error.remedy)
         remedy = f"install the operator that brings {kind.plural}.{kind.group}"
         return not_met(title, f"the cluster does not know {kind.name} ({kind.api_version})", remedy)
     return Finding(title, Verdict.UNKNOWN, said, RBAC)

@@ -9,6 +9,7 @@ from runbooks.kinds import (
     DEPLOYMENT,
     DOMAIN_MAPPING,
     KNATIVE_SERVING,
+    NAMESPACE,
     SECRET,
     ObjectRef,
 )
@@ -94,6 +95,7 @@ ENABLE_SECRET_FILTERING = Section(
     reads=lambda given: (
         Read(CLUSTER_SERVICE_VERSION, SERVERLESS_NAMESPACE),
         Read(CLUSTER_SERVICE_VERSION, OPERATORS_NAMESPACE),
+        Read(NAMESPACE, name=SERVING_NAMESPACE),
         Read(KNATIVE_SERVING, SERVING_NAMESPACE),
         Read(DOMAIN_MAPPING, otherwise=tuple(given.members)),
     ),
