@@ -61,8 +61,8 @@ class Product:
         packages: the Go packages that they are built from.
         version: what it is a version of.
         ldflags: what the linker is told.
-        lines: what ``go build -v`` prints for it, measured.
-        minutes: what its build adds on 2 cores, measured.
+        lines: how many lines ``go build -v`` prints for it alone, counted.
+        minutes: what its build takes on 2 cores, measured.
         build_bytes: what its build needs for a while: modules, build cache and the linker's work, measured.
     """
 
@@ -92,10 +92,11 @@ ISTIOD = Product(
     packages=("istio.io/istio/pilot/cmd/pilot-discovery",),
     version=f"istio-{ISTIO_VERSION}",
     ldflags=f"-X istio.io/istio/pkg/version.buildVersion={ISTIO_VERSION}",
-    lines=1000,
-    minutes=3,
-    build_bytes=2_000_000_000,
+    lines=1905,  # 143 modules and 1,762 packages
+    minutes=4,
+    build_bytes=2_900_000_000,
 )
+_SHARED_LINES = 980  # modules and packages that both need, and that one build prints once
 
 
 class BinariesUnavailable(Exception):
@@ -152,7 +153,7 @@ class Pace:
 
     @property
     def _expected(self) -> int:
-        return sum(product.lines for product in self.products)
+        return sum(product.lines for product in self.products) - _SHARED_LINES * (len(self.products) - 1)
 
     @property
     def fraction(self) -> float:

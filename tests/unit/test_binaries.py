@@ -496,6 +496,15 @@ def test_the_time_left_is_claimed_only_when_the_pace_is_known() -> None:
     assert (pace.fraction, pace.left(210.0)) == (0.99, "linking")
 
 
+def test_what_both_need_is_expected_once() -> None:
+    together = Pace([CONTROL_PLANE, ISTIOD])
+    for _ in range(3226):
+        together.read("k8s.io/api\n", 5.0)
+    assert (together.fraction, together.left(5.0)) == (0.99, "about 8 minutes in all on 2 cores")
+    together.read("istio.io/istio/pilot/cmd/pilot-discovery\n", 5.0)
+    assert together.left(5.0) == "linking"
+
+
 def test_without_a_terminal_each_tenth_is_a_line() -> None:
     output = io.StringIO()
     with binaries._progress(Console(file=output), "Building") as show:
