@@ -83,7 +83,10 @@ def ended(outcome: dict[str, Any]) -> tuple[str, int]:
 
 
 def proofs(outcome: dict[str, Any]) -> list[str]:
-    return [check["proof"] for check in outcome["checks"]]
+    """Those of the certificate; whether a gateway serves it is not run, since 6.4.3 has not brought any here."""
+    *found, gateway = [check["proof"] for check in outcome["checks"]]
+    assert "not run" == gateway
+    return found
 
 
 # --- the sources -------------------------------------------------------------------------------------------------
