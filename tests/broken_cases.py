@@ -329,6 +329,7 @@ def experiment(broken: Broken, case: Case, part: Part) -> Seen:
     if outcome["exit_code"] == 0:
         verified = broken.play(part.section, "verify", timeout_s=30)
     second = broken.play(part.section, timeout_s=60, **armed.afterwards)
+    broken.settle()  # Pods that the second run has replaced may still be on their way
     third = broken.play(part.section, "verify", timeout_s=30)
     return Seen(case.name, str(part), outcome, round(seconds, 1), verified, second, third)
 

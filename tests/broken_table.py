@@ -67,7 +67,7 @@ def words(seen: Seen) -> str:
         return "**finishes**" if not seen.wrong else "**WRONG**: done, and is not"
     reason = re.sub(r"127\.0\.0\.1:\d+", "127.0.0.1:…", seen.outcome["reason"])
     reason = re.sub(r"\d{4}-\d\d-\d\dT[\d:]+Z", "…", reason).replace("|", "\\|").replace("\n", " ")
-    again = "" if seen.second["exit_code"] == 0 and seen.third["exit_code"] == 0 else " **and so does the second run**"
+    again = " **and so does the second run**" if seen.second["exit_code"] else ""
     return f"stops: {reason if len(reason) <= 330 else reason[:329] + '…'}{again}"
 
 
