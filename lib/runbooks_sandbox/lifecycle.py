@@ -88,7 +88,7 @@ def _start(state: State, settings: Settings, console: Console) -> bool:
 
 def _gateway(settings: Settings, found: binaries.Binaries) -> str:
     """Who configures the gateway, and why."""
-    if settings.ingress == "kourier" or settings.gateway == "files":
+    if settings.gateway == "files" or (settings.gateway == "auto" and settings.ingress == "kourier"):
         return "gateway: Envoy by files"
     if found.istiod is None:
         return "gateway: Envoy by files; runbooks sandbox prepare --gateway istio brings the real istiod"
@@ -119,11 +119,11 @@ def _asked(known: Settings, played: Played) -> Settings:
         )
     if played.gateway:
         wanted = replace(wanted, gateway=played.gateway)
-    if wanted.gateway == "istio" and wanted.ingress == "kourier":
+    if wanted.gateway == "istio" and major == 1:
         raise WrongCall(
             "configuring the gateway by istiod",
-            "Kourier is the ingress, so nothing comes in by Istio's gateway",
-            "leave --gateway out",
+            f"Service Mesh {wanted.mesh} has no istiod of today's kind",
+            "give --mesh 2.3, or leave --gateway out",
         )
     if played.crds:
         wanted = replace(wanted, crds=str(played.crds.absolute()))
