@@ -48,7 +48,9 @@ def _explained(function: Callable[..., Any]) -> Callable[..., Any]:
 def _played(function: Callable[..., Any]) -> Callable[..., Any]:
     folder = click.Path(exists=True, file_okay=False, path_type=Path)
     mesh = "Version of Service Mesh to play; 1.x beside Kourier only.  [default: 2.3]"
-    gateway = "Who configures it: a real istiod, or files.  [default: auto, istio where istiod is on this machine]"
+    gateway = (
+        "Who configures it: a real istiod, or files.  [default: auto: istiod where it is here and Istio the ingress]"
+    )
     kourier = "kourier: Knative Serving is there already, with Kourier.  [default: istio]"
     for option in (
         click.option(

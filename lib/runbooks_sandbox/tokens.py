@@ -10,7 +10,7 @@ from pathlib import Path
 from runbooks_sandbox.api import Api
 from runbooks_sandbox.world import SERVICE_ACCOUNTS
 
-_LIFE = dt.timedelta(hours=1)
+LIFE = dt.timedelta(hours=1)
 _RENEW_AT = 0.8  # of its life, as a kubelet does it
 
 
@@ -27,7 +27,6 @@ class Token:
     def __init__(self, api: Api, account: tuple[str, str], audience: str, write: Callable[[str], None]) -> None:
         self._api, self._account, self._audience, self._write = api, account, audience, write
         self._renew_at = dt.datetime.min.replace(tzinfo=dt.UTC)
-        self.life = _LIFE
 
     def keep_fresh(self) -> None:
         """Ask for another token where the one there is near its end.
@@ -39,7 +38,7 @@ class Token:
         if now < self._renew_at:
             return
         spec = {
-            "expirationSeconds": int(self.life.total_seconds()),
+            "expirationSeconds": int(LIFE.total_seconds()),
             **({"audiences": [self._audience]} if self._audience else {}),
         }
         body = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": spec}

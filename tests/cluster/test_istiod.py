@@ -15,7 +15,7 @@ from runbooks.probes import ProbeFailed
 from runbooks_sandbox import binaries, lifecycle
 from runbooks_sandbox.istio import SERVICE_ACCOUNTS, configured_gateways
 from runbooks_sandbox.lifecycle import Played
-from runbooks_sandbox.tokens import Token
+from runbooks_sandbox.tokens import LIFE, Token
 from runbooks_sandbox.world import MEMBER_ROLLS
 from tests.cluster.test_gateways import HOST, MESH, SERVING, needs_istiod
 from tests.conftest import MakesSandboxes, Sandbox
@@ -86,7 +86,7 @@ def test_a_token_is_asked_for_anew_before_it_ends_and_not_earlier(mesh: Sandbox)
     token.keep_fresh()
     token.keep_fresh()
     assert 1 == len(got)
-    token._renew_at -= token.life
+    token._renew_at -= LIFE
     token.keep_fresh()
     assert 2 == len(set(got))
     accounts = {live["metadata"]["name"] for live in mesh.api.request("GET", SERVICE_ACCOUNTS.path(MESH))["items"]}

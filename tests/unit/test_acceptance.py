@@ -49,6 +49,8 @@ pilot_total_rejected_configs{name="knative-serving/hello",type="virtualservice"}
         (METRICS + REJECTED, {"knative-local-gateway": 3}),
         ("# TYPE go_info gauge\ngo_info 1\n", None),
         ("", None),
+        (METRICS + REJECTED[:-20], None),
+        (METRICS + "# " + "x" * 4 * 1024 * 1024, None),
     ],
 )
 def test_the_counters_tell_of_our_gateways_only(text: str, counts: dict[str, int] | None) -> None:
