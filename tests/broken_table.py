@@ -55,8 +55,9 @@ Not in the table, since there is nothing to break in them there:
   tests what it changes, so it is made once, and the record says that it was made.
 - An API server that has just started refuses everything with 403 for a moment, since it has not read its roles yet.
   It is asked whether it is ready before a 403 is taken for a missing right.
-- Before a run that has written something says that it is done, it reads what it has written once more. What an
-  operator or admission has taken out again, what is gone, is being deleted, or lies in a namespace that is, is named.
+- Before a run that has written something says that it is done, it reads what it has written once more, a second after
+  the last write at the earliest. What an operator or admission has taken out again, what is gone, is being deleted, or
+  lies in a namespace that is, is named. What is undone after the run has ended, only the next `verify` can tell.
 - A status counts only where its `observedGeneration` is the object's generation.
 """
 

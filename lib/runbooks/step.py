@@ -12,6 +12,7 @@ import functools
 import os
 import sys
 import threading
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -64,6 +65,7 @@ R = TypeVar("R")
 
 _MANY = 10  # of rights alike, from which on one question for all namespaces is worth it
 _LAST_LOOK_S = 5.0
+_STOOD_S = 1.0  # what an operator reverts it reverts as soon as it is told, which takes a fraction of that
 _EFFECT_TIMEOUT_S = 60.0  # how long a change may take from the API server to the last proxy
 _UNAPPROVED = "Not run: the plan is not approved. Nothing is changed here."
 _LOOK = "look at the plan above, and approve what it shows"
@@ -667,6 +669,8 @@ class Runbook:
             for wanted, change in zip(self._objects(step), self._story.plan.of_step(step.id), strict=True)
             if isinstance(wanted, Desired) and change.target in self._story.made
         ]
+        if pairs and not self._story.failure:
+            self._let_stand()
         kinds = {NAMESPACE, *(wanted.ref.kind for wanted, _ in pairs)}
         reads = [read for read in self._section.all_reads(self._parameters) if read.kind in kinds]
         now = self._connection.survey(reads)
@@ -678,6 +682,12 @@ class Runbook:
                 yield f"{change.target} was written, and goes with namespace {wanted.ref.namespace}: {said}"
             else:
                 yield from undone(change, wanted, now.of(wanted.ref))
+
+    def _let_stand(self) -> None:
+        """Give whoever does not want the last write the time to undo it, where nothing has been waited for since."""
+        if self._story.written_at is not None:
+            since = (dt.datetime.now(dt.UTC) - self._story.written_at).total_seconds()
+            time.sleep(min(max(_STOOD_S - since, 0), _STOOD_S))
 
     def _unapproved(self) -> list[Finding]:
         """Where apply was asked for, and the person who is taken to be there has not approved it."""

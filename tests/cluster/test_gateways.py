@@ -339,15 +339,19 @@ def test_a_run_goes_on_when_istiod_and_envoy_are_killed_in_the_middle_of_it(isti
     site.sandbox.api.delete(KNATIVE_SERVICES, "default", "hello")
     ended = [site.sandbox.state.processes()[name] for name in ("istiod", "envoy")]
 
+    killed = list[int]()
+
     def kill() -> None:
+        site.eventually(lambda: site.sandbox.api.request("GET", KNATIVE_SERVICES.path("default"))["items"], 60)
         for process in ended:
             process.alive().kill()  # type: ignore[union-attr]
+            killed.append(process.pid)
 
-    killer = threading.Timer(0.8, kill)  # it takes longer than that
+    killer = threading.Thread(target=kill)  # as soon as the run has written; it waits and proves after that
     killer.start()
     outcome = site.sandbox.play("6.4.3")
-    assert killer.finished.is_set()
     killer.join()
+    assert len(ended) == len(killed)
     if outcome["outcome"] != "done and proven":
         assert outcome["reason"]
         outcome = site.sandbox.play("6.4.3")
