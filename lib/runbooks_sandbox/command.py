@@ -105,7 +105,10 @@ def prepare(gateway: str) -> None:
       runbooks sandbox prepare
       runbooks sandbox prepare --gateway istio
     """
-    find(_console(), istiod=gateway == "istio")
+    console = _console()
+    found = find(console, istiod=gateway == "istio")
+    if gateway == "istio":
+        console.print(f"istiod: {found.istiod}")
 
 
 @sandbox.command()

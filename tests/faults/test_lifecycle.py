@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -15,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from runbooks_sandbox.state import Settings, free_port
+from tests.conftest import ISTIOD_IS_HERE
 from tests.faults.conftest import PARTS, RUNBOOKS, Shell, eventually, interrupt, listening, mounted
 
 
@@ -157,6 +159,15 @@ def test_starts_and_processes_killed_at_random_moments_are_survived(shell: Shell
 def test_what_is_needed_is_there_before_the_first_start() -> None:
     done = subprocess.run([RUNBOOKS, "sandbox", "prepare"], capture_output=True, text=True, check=False, timeout=60)
     assert (0, True) == (done.returncode, "kube-apiserver and etcd: " in done.stdout + done.stderr), done
+
+
+@pytest.mark.skipif(not ISTIOD_IS_HERE, reason="istiod is not on this machine: runbooks sandbox prepare --gateway istio")
+def test_where_istiod_is_prepared_it_is_named() -> None:
+    command = [RUNBOOKS, "sandbox", "prepare", "--gateway", "istio"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert 0 == done.returncode, done
+    (named,) = re.findall(r"^istiod: (.+/pilot-discovery)$", done.stdout + done.stderr, re.MULTILINE)
+    assert Path(named).is_file()
 
 
 def test_nothing_survives_the_folder(shell: Shell) -> None:
