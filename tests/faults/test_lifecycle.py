@@ -161,7 +161,7 @@ def test_what_is_needed_is_there_before_the_first_start() -> None:
     assert (0, True) == (done.returncode, "kube-apiserver and etcd: " in done.stdout + done.stderr), done
 
 
-@pytest.mark.skipif(not ISTIOD_IS_HERE, reason="istiod is not on this machine: runbooks sandbox prepare --gateway istio")
+@pytest.mark.skipif(not ISTIOD_IS_HERE, reason="istiod is not on this machine")
 def test_where_istiod_is_prepared_it_is_named() -> None:
     command = [RUNBOOKS, "sandbox", "prepare", "--gateway", "istio"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
