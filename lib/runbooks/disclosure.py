@@ -23,6 +23,13 @@ VARIABLE = "RUNBOOKS_DISCLOSURE"
 NOTES = ".heard"  # in a run's workspace; hidden, for it is nothing of the run's own
 _ANSWER_S = 10.0
 _RECEIVED = b"+"
+_LONGEST_FOLDER = 60  # of the 103 bytes that the path of a socket may have on macOS, 107 on Linux
+
+
+def folder_for_sockets() -> tempfile.TemporaryDirectory[str]:
+    """A private temporary folder; it is in /tmp where the path of a socket in the usual one would be too long."""
+    too_long = len(os.fsencode(tempfile.gettempdir())) > _LONGEST_FOLDER
+    return tempfile.TemporaryDirectory(prefix="runbooks-", dir="/tmp" if too_long else None)  # noqa: S108 mode 0700
 
 
 class _Server(socketserver.UnixStreamServer):
@@ -41,8 +48,7 @@ class Confidant:
     """
 
     def __init__(self, notes: Path | None = None) -> None:
-        # apart from the archive: the path of a socket has 107 bytes at most
-        self._folder = tempfile.TemporaryDirectory(prefix="runbooks-")
+        self._folder = folder_for_sockets()  # apart from the archive, whose own path may be long
         self.path = Path(self._folder.name) / "secrets"
         self._heard: dict[tuple[str, bytes], None] = {}
         heard = self._heard

@@ -13,7 +13,6 @@ import errno
 import json
 import os
 import signal
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -30,6 +29,7 @@ from papermill.engines import Engine, NotebookExecutionManager, papermill_engine
 from papermill.iorw import LocalHandler, papermill_io
 from papermill.log import logger
 
+from runbooks.disclosure import folder_for_sockets
 from runbooks.errors import UsageError
 from runbooks.keeper import MIME, Ending, Interrupted, Keeper, NoKeeper, Reason
 from runbooks.output_file import OutputFile
@@ -378,7 +378,7 @@ class _Client(PapermillNotebookClient):  # type: ignore[misc]
         self._cancel = task.cancel
         self._signals.cancel = lambda: loop.call_soon_threadsafe(lambda: self._cancel())
         self.reset_execution_trackers()
-        with tempfile.TemporaryDirectory(prefix="runbooks-") as folder:  # short: a socket's path has 107 bytes at most
+        with folder_for_sockets() as folder:
             try:
                 await self._start_kernel(Path(folder))
                 for index, cell in enumerate(self.nb.cells):

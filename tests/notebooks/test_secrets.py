@@ -164,6 +164,13 @@ def test_what_the_kernel_leaves_among_temporary_files_goes_with_it(place: Place)
     assert [] == list((place.folder / "tmp").iterdir())
 
 
+def test_a_folder_for_temporary_files_with_a_long_path_is_no_hindrance(place: Place) -> None:
+    away = place.folder / ("long" * 25)
+    away.mkdir()
+    done = place.papermill(CONNECT, TMPDIR=str(away))
+    assert 0 == done.returncode, done.stderr
+
+
 REFUSES = {
     "apiVersion": "admissionregistration.k8s.io/v1",
     "kind": "ValidatingAdmissionPolicy",
