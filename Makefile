@@ -37,7 +37,8 @@ test: lint  ## All checks and tests
 	@$(BIN)/python tests/interpreters.py tests/unit
 	@$(RUNBOOKS) sandbox prepare --gateway istio
 	@tests/browser/set-up.sh
-	@$(PYTEST) -rs tests/records tests/cluster tests/notebooks tests/faults tests/browser
+	@$(PYTEST) -rs -n 2 --dist loadfile --no-loadscope-reorder \
+	  tests/browser tests/notebooks tests/cluster tests/faults tests/records  # what takes longest begins
 
 test-fast: lint unit  ## What can be told in under a minute: lint, and unit tests on one interpreter
 
