@@ -124,7 +124,7 @@ class IstioGateway:
             node = Node("router", self._address, self._mesh, GATEWAY, istio.GATEWAY_ACCOUNT, labels)
             self._proxies[_GATEWAYS_ENVOY] = self._proxy(self._folder, _GATEWAYS_ENVOY, node)
         try:
-            self._token.keep_fresh()
+            self._token.keep_fresh(self._uid(self._mesh, istio.ISTIOD_ACCOUNT))
         except (ApiError, urllib3.exceptions.HTTPError) as error:
             _LOG.info("istiod's token: %s", error)
             return
@@ -132,7 +132,7 @@ class IstioGateway:
         if self._is_answering():
             self._meet_sidecars()
             for name, proxy in self._proxies.items():
-                if proxy.may_start():
+                if proxy.may_start(self._uid(proxy.node.namespace, proxy.node.account)):
                     yield name, proxy.start
 
     def over(self) -> Iterable[str]:
@@ -171,6 +171,10 @@ class IstioGateway:
             (one.resource, one.manifest["metadata"]) for one in istio.installation(self._address, self._world, {})
         ]
         return all(self._world.get(kind, found.get("namespace", ""), found["name"]) for kind, found in wanted)
+
+    def _uid(self, namespace: str, account: str) -> str:
+        found = self._world.get(SERVICE_ACCOUNTS, namespace, account)
+        return str(found["metadata"]["uid"]) if found else ""
 
     # --- istiod --------------------------------------------------------------------------------------------------
 

@@ -93,11 +93,15 @@ class Proxy:
         self._socket = folder.with_name(f"{hashlib.sha256(folder.name.encode()).hexdigest()[:12]}.sock")
         self._certificate.serve(self._socket)
 
-    def may_start(self) -> bool:
-        """Keep token and certificate fresh; whether it has what it needs to ask istiod."""
+    def may_start(self, uid: str) -> bool:
+        """Keep token and certificate fresh; whether it has what it needs to ask istiod.
+
+        Args:
+            uid: of its service account as it is now, empty while it is not there.
+        """
         if time.monotonic() >= self._not_before:
             try:
-                self._token.keep_fresh()
+                self._token.keep_fresh(uid)
                 self._certificate.keep_fresh(self._told)
             except (ApiError, Refused, urllib3.exceptions.HTTPError) as error:
                 self._not_before = time.monotonic() + _AGAIN_S

@@ -27,15 +27,19 @@ class Token:
     def __init__(self, api: Api, account: tuple[str, str], audience: str, write: Callable[[str], None]) -> None:
         self._api, self._account, self._audience, self._write = api, account, audience, write
         self._renew_at = dt.datetime.min.replace(tzinfo=dt.UTC)
+        self._uid = ""
 
-    def keep_fresh(self) -> None:
-        """Ask for another token where the one there is near its end.
+    def keep_fresh(self, uid: str) -> None:
+        """Ask for another token where the one there is near its end, or is of an account that has been deleted.
+
+        Args:
+            uid: of the service account as it is now; empty while it is not there, since nothing can be had then.
 
         Raises:
             ApiError: the API server refuses.
         """
         now = dt.datetime.now(dt.UTC)
-        if now < self._renew_at:
+        if not uid or (uid == self._uid and now < self._renew_at):
             return
         spec = {
             "expirationSeconds": int(LIFE.total_seconds()),
@@ -45,7 +49,7 @@ class Token:
         status = self._api.request("POST", SERVICE_ACCOUNTS.path(*self._account, "token"), body)["status"]
         self._write(status["token"])
         ends = dt.datetime.fromisoformat(status["expirationTimestamp"])
-        self._renew_at = now + (ends - now) * _RENEW_AT
+        self._renew_at, self._uid = now + (ends - now) * _RENEW_AT, uid
 
 
 def write_secretly(path: Path, content: str) -> None:

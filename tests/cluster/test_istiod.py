@@ -13,7 +13,7 @@ from rich.console import Console
 from runbooks import probes
 from runbooks.probes import ProbeFailed
 from runbooks_sandbox import binaries, lifecycle
-from runbooks_sandbox.istio import SERVICE_ACCOUNTS, configured_gateways
+from runbooks_sandbox.istio import GATEWAY_ACCOUNT, ISTIOD_ACCOUNT, SERVICE_ACCOUNTS, configured_gateways
 from runbooks_sandbox.lifecycle import Played
 from runbooks_sandbox.tokens import LIFE, Token
 from runbooks_sandbox.world import MEMBER_ROLLS
@@ -74,21 +74,47 @@ def test_envoy_asks_with_the_token_that_is_in_the_file_by_then(mesh: Sandbox) ->
         temporary.write_text(good)
         temporary.chmod(0o600)
         temporary.replace(file)
+    assert_followed(mesh)
+
+
+def assert_followed(mesh: Sandbox) -> None:
+    """Envoy serves what istiod makes of a change, so both are believed."""
     members = mesh.get(MEMBER_ROLLS, MESH, "default")["spec"]["members"]
     for wanted, status in (([SERVING], 404), (members, 200)):
         mesh.patch(MEMBER_ROLLS, MESH, "default", {"spec": {"members": wanted}})
         mesh.eventually(lambda status=status: answers(mesh) == status, 60)
 
 
+def test_accounts_that_were_deleted_and_made_anew_are_believed_again(mesh: Sandbox) -> None:
+    files = [mesh.state.envoy / name for name in ("istiod.token", "token.json")]
+    before = [file.read_text() for file in files]
+    for account in (ISTIOD_ACCOUNT, GATEWAY_ACCOUNT):
+        mesh.api.delete(SERVICE_ACCOUNTS, MESH, account)  # as with their namespace; the operator makes them anew
+    mesh.eventually(lambda: all(file.read_text() != old for file, old in zip(files, before, strict=True)))
+    review = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview"}
+
+    def is_believed(token: str) -> bool:
+        spec = {"spec": {"token": token}}
+        answer = mesh.api.request("POST", "/apis/authentication.k8s.io/v1/tokenreviews", {**review, **spec})
+        return bool(answer["status"].get("authenticated"))
+
+    mesh.eventually(lambda: not is_believed(before[0]), 40)  # the API server forgets it after ten seconds
+    assert is_believed(files[0].read_text())
+    assert_followed(mesh)
+
+
 def test_a_token_is_asked_for_anew_before_it_ends_and_not_earlier(mesh: Sandbox) -> None:
     got: list[str] = []
     token = Token(mesh.api, (MESH, "istiod"), "istio-ca", got.append)
-    token.keep_fresh()
-    token.keep_fresh()
+    for _ in range(2):
+        token.keep_fresh("a uid")
+        token.keep_fresh("")  # while it is not there
     assert 1 == len(got)
     token._renew_at -= LIFE
-    token.keep_fresh()
+    token.keep_fresh("a uid")
     assert 2 == len(set(got))
+    token.keep_fresh("another uid")
+    assert 3 == len(set(got))
     accounts = {live["metadata"]["name"] for live in mesh.api.request("GET", SERVICE_ACCOUNTS.path(MESH))["items"]}
     assert {"istiod", "istio-ingressgateway-service-account"} <= accounts
 

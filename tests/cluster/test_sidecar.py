@@ -370,14 +370,14 @@ def test_an_envoy_takes_a_renewed_certificate_without_a_restart(mesh: Mesh, tmp_
         "defaultEndpoint"
     ]
     with mesh.having(SIDECARS, APP, {"workloadSelector": {"labels": labels}, "ingress": [ingress]}):
-        assert proxy.may_start()
+        assert proxy.may_start("a uid")
         process = proxy.start()
         try:
             shown: list[x509.Certificate] = []
             deadline = time.monotonic() + 40
             while len({one.serial_number for one in shown}) < 3:
                 assert time.monotonic() < deadline, (tmp_path / "log").read_text()
-                proxy.may_start()
+                proxy.may_start("a uid")
                 with contextlib.suppress(ConnectionRefusedError):
                     shown.append(handshake(address, ours, tmp_path))
                     assert dt.datetime.now(dt.UTC) < shown[-1].not_valid_after_utc
