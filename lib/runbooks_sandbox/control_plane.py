@@ -21,6 +21,7 @@ from runbooks_sandbox.api import Api, ApiError
 from runbooks_sandbox.credentials import STAND_INS
 from runbooks_sandbox.state import SandboxError, State
 
+ANOTHER_PORT = "start it again: it will take another port"  # the remedy for a port that is taken
 _READY_TIMEOUT_S = 60
 _PR_SET_PDEATHSIG = 1
 
@@ -187,7 +188,7 @@ def _remedy(log: str) -> str:
     if "no space left" in log:
         return "free some disk space, then start it again"
     if "address already in use" in log:
-        return "start it again: it will take another port"
+        return ANOTHER_PORT
     return "runbooks sandbox reset begins with empty data; the whole log is in the sandbox's folder"
 
 

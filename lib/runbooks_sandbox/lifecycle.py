@@ -21,12 +21,14 @@ from rich.console import Console
 
 from runbooks_sandbox import binaries, crds
 from runbooks_sandbox.api import Api, ApiError
+from runbooks_sandbox.control_plane import ANOTHER_PORT
 from runbooks_sandbox.credentials import STAND_INS, token, write_kubeconfig
 from runbooks_sandbox.faults import FAULTS
 from runbooks_sandbox.furniture import stands_in
 from runbooks_sandbox.state import READY, STARTING, SandboxError, Settings, State, WrongCall, placed, version
 
 _END_TIMEOUT_S = 15
+_TRIES = 3
 _OLDEST_SERVERLESS = (1, 26)
 _MESH_MAJORS = {"istio": (2,), "kourier": (1, 2)}
 
@@ -74,15 +76,23 @@ def _start(state: State, settings: Settings, console: Console) -> bool:
             write_kubeconfig(state.kubeconfig, state.pki, _server(state))
             console.print(f"{state.kubeconfig} was gone: written again")
         return False
-    for line in _clean_up(state):
-        console.print(line)
     found = binaries.find(console, istiod=settings.gateway == "istio")
     console.print(_gateway(settings, found))
-    settings, moved = placed(settings, state.folder)
-    for line in moved:
-        console.print(line)
-    state.keep(settings)
-    _launch(state, found, console)
+    for tries_left in reversed(range(_TRIES)):
+        for line in _clean_up(state):
+            console.print(line)
+        settings, moved = placed(settings, state.folder)
+        for line in moved:
+            console.print(line)
+        state.keep(settings)
+        try:
+            _launch(state, found, console)
+            break
+        except SandboxError as error:
+            # a port that the system gave out may be somebody else's before we listen there
+            if error.remedy != ANOTHER_PORT or not tries_left:
+                raise
+            console.print(f"{error.attempted}: {error.said}; it takes another port")
     return True
 
 

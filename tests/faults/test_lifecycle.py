@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from runbooks_sandbox import binaries
 from runbooks_sandbox.state import Settings, free_port
 from tests.conftest import ISTIOD_IS_HERE
 from tests.faults.conftest import PARTS, RUNBOOKS, Shell, eventually, interrupt, listening, mounted
@@ -154,6 +155,37 @@ def test_starts_and_processes_killed_at_random_moments_are_survived(shell: Shell
         eventually(lambda: json.loads(shell.finished(shell.popen("status", "--json"))[1])["ready"], 30)
         shell.run("stop")
         shell.nothing_is_left(0)
+
+
+# has the first one that is started lose its port to somebody else, who goes on listening; then it is the real one
+LOSES_ITS_PORT = """#!{python}
+import os, pathlib, socket, sys
+flag, (name, *words) = pathlib.Path({flag!r}), sys.argv
+if "--listen-client-urls" in words and not flag.exists():
+    flag.touch()
+    other = socket.socket()
+    other.bind(("127.0.0.1", int(words[words.index("--listen-client-urls") + 1].rpartition(":")[2])))
+    other.listen()
+    other.set_inheritable(True)
+os.execv({etcd!r}, [name, *words])
+"""
+
+
+def test_a_port_that_is_lost_in_the_last_moment_is_replaced_by_another(
+    shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = binaries.find_installed()
+    assert found is not None
+    folder, flag = tmp_path / "assets", tmp_path / "flag"
+    folder.mkdir()
+    (folder / "kube-apiserver").symlink_to(found.kube_apiserver)
+    (folder / "etcd").write_text(LOSES_ITS_PORT.format(python=sys.executable, flag=str(flag), etcd=str(found.etcd)))
+    (folder / "etcd").chmod(0o755)
+    monkeypatch.setenv("KUBEBUILDER_ASSETS", str(folder))
+    said = shell.run("start")
+    assert flag.exists()
+    assert re.search(r"starting etcd: .*address already in use; it takes another port", said), said
+    assert "ready            yes" in said
 
 
 def test_what_is_needed_is_there_before_the_first_start() -> None:
